@@ -1,0 +1,55 @@
+"""Where arrays live: the one place outside `kernels/` that knows which array library holds them."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+
+from alikit.errors import DeviceError, UsageError
+from alikit.kernels.arrays import array_module as array_module
+from alikit.kernels.cpu.parallel import set_threads as set_threads
+
+PRECISIONS = {"cpu": ("fp32",), "cuda": ("fp32", "tf32", "bf16")}
+
+
+def choose_device(wanted: str) -> tuple[str, str]:
+    """Resolves "auto", "cpu" or "cuda" to (device, reason).
+
+    DeviceError where "cuda" is asked for and cannot be used; "auto" falls back to the CPU and says why.
+    """
+    if wanted == "cpu":
+        return "cpu", "as asked"
+    obstacle = _cuda_obstacle()
+    if obstacle is None:
+        return "cuda", "as asked" if wanted == "cuda" else "a usable GPU was found"
+    if wanted == "cuda":
+        raise DeviceError(f"--device cuda: {obstacle}")
+    return "cpu", obstacle
+
+
+def _cuda_obstacle() -> str | None:
+    """Why CUDA cannot be used, or None."""
+    if importlib.util.find_spec("alikit.kernels.gpu") is None:
+        return "this version of alikit has no GPU kernels"
+    if importlib.util.find_spec("cupy") is None:
+        return 'CuPy is not installed (pip install "alikit[cuda13]")'
+    import cupy
+
+    try:
+        return None if cupy.cuda.runtime.getDeviceCount() else "no NVIDIA GPU was found"
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return f"the CUDA driver does not answer ({error})"
+
+
+def check_precision(device: str, precision: str) -> None:
+    """UsageError where the device cannot give the precision."""
+    if precision not in PRECISIONS[device]:
+        have = ", ".join(PRECISIONS[device])
+        raise UsageError(f"--precision {precision}: the device {device} gives {have}")
+
+
+def to_numpy(x: Any) -> np.ndarray:
+    """A NumPy array of x; copies from a GPU where it lies there."""
+    return x if isinstance(x, np.ndarray) else np.asarray(x.get() if hasattr(x, "get") else x)

@@ -1,0 +1,16 @@
+"""Data sets behind one interface: `open_dataset` finds, fetches and prepares, `Dataset` hands out batches.
+
+    from alikit.data import EpochOrder, open_dataset
+
+    train = open_dataset("svhn")
+    order = EpochOrder(len(train), batch_size=100, seed=0)
+    images = train.take(order.batch_indices(step=0))   # (100, 32, 32, 3) uint8
+
+The room knows arrays and files, no Tensors and no kernels. Only NumPy is imported until a set is opened.
+"""
+
+from alikit.data.catalogue import SPLITS, TERMS, held_out_split, open_dataset
+from alikit.data.dataset import Dataset
+from alikit.data.order import EpochOrder
+
+__all__ = ["SPLITS", "TERMS", "Dataset", "EpochOrder", "held_out_split", "open_dataset"]

@@ -1,0 +1,79 @@
+"""From picture files of any kind to uint8 arrays of one size: decoding, orientation, colour, resampling, in threads.
+
+Pillow lets go of the interpreter's lock while it decodes and resamples, so threads use all cores. A file that can't be
+decoded ends the preparation with its name: dropping it in silence would change the data set behind the user's back.
+"""
+
+import io
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from alikit.data.files import one_line
+from alikit.errors import DataError
+
+BLOCK = 1024  # pictures decoded before they are written away
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+
+
+def list_pictures(root: Path) -> list[str]:
+    """The picture files under `root` by suffix, hidden ones left out: names relative to it, `/` between, sorted."""
+    found: list[str] = []
+    for folder, inner, names in os.walk(root):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        wanted = [name for name in names if name.lower().endswith(_SUFFIXES) and not name.startswith(".")]
+        within = os.path.relpath(folder, root).replace(os.sep, "/")
+        found += wanted if within == "." else [f"{within}/{name}" for name in wanted]
+    return sorted(found)
+
+
+def decode_blocks(
+    names: Sequence[str], read: Callable[[str], bytes], convert: Callable[[Image.Image], Image.Image], where: object
+) -> Iterator[np.ndarray]:
+    """Decode the pictures `names` in order, in blocks of (n, H, W, 3) uint8, n <= 1024.
+
+    read(name) gives a file's bytes, convert a picture in RGB of the wanted size; both are called from several threads.
+    DataError names the first picture that cannot be read or decoded, in the folder or archive `where`.
+    """
+
+    def decode_one(name: str) -> np.ndarray:
+        try:
+            return decode(read(name), convert)
+        except Exception as error:  # on hostile bytes Pillow's decoders raise nearly every kind of exception
+            raise DataError(f"{where}: the picture {name} cannot be decoded ({one_line(error)})") from None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd EXIF data and palettes: we look at the pixels only
+        for start in range(0, len(names), BLOCK):
+            yield np.stack(list(pool.map(decode_one, names[start : start + BLOCK])))
+
+
+def decode(data: bytes, convert: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    """(H, W, 3) uint8 from a file's bytes. Raises what Pillow raises."""
+    if not data:
+        raise ValueError("it is empty")
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(convert(image))
+
+
+def fit_square(image: Image.Image, size: int) -> Image.Image:
+    """Upright, in RGB, the largest centred square, resampled to size x size (Lanczos); small pictures are enlarged."""
+    image.draft("RGB", (2 * size, 2 * size))  # a JPEG far larger than needed is decoded at 1/2, 1/4 or 1/8
+    return ImageOps.fit(to_rgb(ImageOps.exif_transpose(image)), (size, size), Image.Resampling.LANCZOS)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode to RGB: what is transparent stands on white, 16-bit grey is scaled, where Pillow would clip it."""
+    if image.mode.startswith("I"):
+        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")

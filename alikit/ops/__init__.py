@@ -1,0 +1,31 @@
+"""Differentiable functions on Tensors. Importing this package attaches the operators to Tensor."""
+
+from alikit.ops._dispatch import LINEAR as LINEAR
+from alikit.ops._dispatch import Activation as Activation
+from alikit.ops._dispatch import Counters as Counters
+from alikit.ops._dispatch import Dropout as Dropout
+from alikit.ops import operators as operators
+from alikit.ops.activation import dropout as dropout
+from alikit.ops.activation import leaky_relu as leaky_relu
+from alikit.ops.activation import maxout as maxout
+from alikit.ops.activation import sigmoid as sigmoid
+from alikit.ops.conv import conv2d as conv2d
+from alikit.ops.conv import conv_transpose2d as conv_transpose2d
+from alikit.ops.elementwise import add as add
+from alikit.ops.elementwise import div as div
+from alikit.ops.elementwise import exp as exp
+from alikit.ops.elementwise import log as log
+from alikit.ops.elementwise import mul as mul
+from alikit.ops.elementwise import neg as neg
+from alikit.ops.elementwise import power as power
+from alikit.ops.elementwise import sub as sub
+from alikit.ops.loss import adversarial_losses as adversarial_losses
+from alikit.ops.matmul import matmul as matmul
+from alikit.ops.norm import batch_norm_leaky_relu as batch_norm_leaky_relu
+from alikit.ops.reduce import mean as mean
+from alikit.ops.reduce import sum as sum
+from alikit.ops.sample import gaussian_sample as gaussian_sample
+from alikit.ops.shape import concat as concat
+from alikit.ops.shape import getitem as getitem
+from alikit.ops.shape import reshape as reshape
+from alikit.ops.shape import transpose as transpose

@@ -1,0 +1,34 @@
+"""The seam to the kernels: the one file above `kernels/` that knows there are twins.
+
+`kernel(name, x)` gives the function of that name for arrays of x's kind: NumPy arrays go to `kernels/cpu`, all others
+to `kernels/gpu`. A device is added here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from alikit.kernels import KERNELS
+from alikit.kernels.arrays import LINEAR as LINEAR
+from alikit.kernels.arrays import Activation as Activation
+from alikit.kernels.arrays import Counters as Counters
+from alikit.kernels.arrays import Dropout as Dropout
+from alikit.kernels.arrays import conv_input_size as conv_input_size
+from alikit.kernels.arrays import conv_output_size as conv_output_size
+
+_HOME = {name: module for module, names in KERNELS.items() for name in names}
+
+
+@cache
+def _load(name: str, twin: str) -> Callable[..., Any]:
+    return getattr(import_module(f"alikit.kernels.{twin}.{_HOME[name]}"), name)
+
+
+def kernel(name: str, x: Any) -> Callable[..., Any]:
+    """The kernel `name` for arrays like x."""
+    return _load(name, "cpu" if isinstance(x, np.ndarray | np.generic) else "gpu")

@@ -1,0 +1,104 @@
+"""Convolution and transposed convolution with everything that rides on them: input dropout, bias, activation, moments.
+
+    y = activation(conv(dropout(x), w) + b)         moments: mean and variance of y, on the way to batch norm
+
+The transposed layer is the adjoint of the convolution that owns its weight (spec 2.1), so that one Function serves both:
+forward of one is the input gradient of the other. Numbers come from `conv2d`, `conv2d_input_grad`,
+`conv2d_weight_grad` and `bias_activation_grad`. Saved: x, w, and y where the activation has a derivative.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alikit.autograd import Function, Tensor
+from alikit.ops._dispatch import LINEAR, Activation, Dropout, conv_input_size, kernel
+
+
+class Convolution(Function):
+    """Inputs x, w and, optionally, b."""
+
+    def __init__(self, stride: int, transposed: bool, activation: Activation, moments: bool, dropout: Dropout | None):
+        self.stride, self.transposed, self.activation = stride, transposed, activation
+        self.moments, self.dropout = moments, dropout
+
+    def forward(self, x: Any, w: Any, b: Any = None) -> Any:
+        options = {"stride": self.stride, "activation": self.activation, "moments": self.moments}
+        if self.transposed:
+            size = tuple(conv_input_size(n, k, self.stride) for n, k in zip(x.shape[1:3], w.shape[1:3], strict=True))
+            y, self.extra = kernel("conv2d_input_grad", x)(x, w, size, b, **options)
+        else:
+            y, self.extra = kernel("conv2d", x)(x, w, b, dropout=self.dropout, **options)
+        self.x, self.w = x, w
+        self.bias_shape = None if b is None else b.shape
+        self.y = None if self.activation == LINEAR else y
+        return y
+
+    def backward(self, gy: Any) -> Any:
+        need_x, need_w, need_b = (*self.needs, False)[:3]
+        gb = None
+        if self.activation != LINEAR or need_b:
+            gy, gb = kernel("bias_activation_grad", gy)(
+                gy,
+                self.y if self.y is not None else gy,
+                self.activation,
+                winner=self.extra if self.activation.name == "maxout" else None,
+                bias_shape=self.bias_shape if need_b else None,
+            )
+        grads = (self._input_grad(gy) if need_x else None, self._weight_grad(gy) if need_w else None, gb)
+        return grads[: len(self.needs)]
+
+    def _input_grad(self, gy: Any) -> Any:
+        if self.transposed:
+            return kernel("conv2d", gy)(gy, self.w, stride=self.stride)[0]
+        size = self.x.shape[1:3]
+        return kernel("conv2d_input_grad", gy)(gy, self.w, size, stride=self.stride, dropout=self.dropout)[0]
+
+    def _weight_grad(self, gy: Any) -> Any:
+        weight_grad = kernel("conv2d_weight_grad", gy)
+        if self.transposed:
+            return weight_grad(gy, self.x, self.w.shape[1:3], stride=self.stride)
+        return weight_grad(self.x, gy, self.w.shape[1:3], stride=self.stride, dropout=self.dropout)
+
+
+def conv2d(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None = None,
+    *,
+    stride: int = 1,
+    activation: Activation = LINEAR,
+    moments: bool = False,
+    dropout: Dropout | None = None,
+) -> tuple[Tensor, Any]:
+    """Valid convolution with its epilogue (spec 2.1).
+
+    x        (N, H, W, C);  w: (O, kH, kW, C);  b: (O,) tied, (Ho, Wo, O) untied, or None
+    dropout  applied to x, element by element
+
+    Returns y: (N, Ho, Wo, O / pieces) and, if `moments`, (mean, biased variance) of y as arrays, else None.
+    """
+    return _run(Convolution(stride, False, activation, moments, dropout), x, w, b)
+
+
+def conv_transpose2d(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None = None,
+    *,
+    stride: int = 1,
+    activation: Activation = LINEAR,
+    moments: bool = False,
+) -> tuple[Tensor, Any]:
+    """The adjoint of the convolution with weight w, with the same epilogue.
+
+    x   (N, H, W, O);  w: (O, kH, kW, C);  b: (C,) tied, (H', W', C) untied, or None
+
+    Returns y: (N, H', W', C / pieces) with H' = stride * (H - 1) + kH, and the moments as in `conv2d`.
+    """
+    return _run(Convolution(stride, True, activation, moments, None), x, w, b)
+
+
+def _run(fn: Convolution, x: Tensor, w: Tensor, b: Tensor | None) -> tuple[Tensor, Any]:
+    y = fn(x, w) if b is None else fn(x, w, b)
+    return y, fn.extra if fn.moments else None

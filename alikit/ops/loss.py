@@ -1,0 +1,39 @@
+"""The two losses of the adversarial game on one batch of logits (paper eq. 4, spec 1.2), with both gradients ready."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from alikit.autograd import Function, Tensor
+from alikit.ops._dispatch import kernel
+
+
+class AdversarialLosses(Function):
+    """Outputs L_D and L_G; backward scales the gradients that the forward kernel computed along."""
+
+    def forward(self, logits: Any) -> Any:
+        result = kernel("adversarial_losses", logits)(logits)
+        self.glogits_d, self.glogits_g = result.glogits_d, result.glogits_g
+        self.probabilities = (result.prob_data, result.prob_sample)
+        return result.loss_d, result.loss_g
+
+    def backward(self, gd: Any, gg: Any) -> Any:
+        if gg is None:
+            return gd * self.glogits_d
+        return gg * self.glogits_g if gd is None else gd * self.glogits_d + gg * self.glogits_g
+
+
+class Losses(NamedTuple):
+    """loss_d, loss_g: scalar Tensors; prob_data, prob_sample: D's mean probability of "data" on both halves."""
+
+    loss_d: Tensor
+    loss_g: Tensor
+    prob_data: Any
+    prob_sample: Any
+
+
+def adversarial_losses(logits: Tensor) -> Losses:
+    """L_D and L_G from logits: (2M, 1, ...), the data pairs' rows first, then the sample pairs'."""
+    fn = AdversarialLosses()
+    loss_d, loss_g = fn(logits)
+    return Losses(loss_d, loss_g, *fn.probabilities)

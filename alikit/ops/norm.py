@@ -1,0 +1,65 @@
+"""Batch norm fused with leaky ReLU: y = leaky_relu(gamma * (x - mean) * inv_std + beta) over all axes but the last.
+
+In training the statistics are those of the batch, and the gradient runs through them; in evaluation they are constants
+(spec 3.3). Saved: x, gamma, beta, mean, inv_std.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alikit.autograd import Function, Tensor
+from alikit.ops._dispatch import Activation, kernel
+
+
+class BatchNormLeakyReLU(Function):
+    """Inputs x, gamma, beta; leaves mean and inv_std of the batch on itself."""
+
+    def __init__(self, eps: float, slope: float, moments: Any, frozen: bool):
+        self.eps, self.slope, self.moments, self.frozen = eps, slope, moments, frozen
+
+    def forward(self, x: Any, gamma: Any, beta: Any) -> Any:
+        y, self.mean, self.inv_std = kernel("batch_norm_leaky_relu", x)(
+            x, gamma, beta, self.moments, eps=self.eps, slope=self.slope
+        )
+        self.x, self.gamma, self.beta = x, gamma, beta
+        self.y = y if self.frozen else None
+        return y
+
+    def backward(self, gy: Any) -> Any:
+        if self.frozen:
+            return self._frozen_backward(gy)
+        return kernel("batch_norm_leaky_relu_grad", gy)(
+            gy, self.x, self.gamma, self.beta, self.mean, self.inv_std, slope=self.slope
+        )
+
+    def _frozen_backward(self, gy: Any) -> Any:
+        activation = Activation("leaky_relu", self.slope)
+        g, gbeta = kernel("bias_activation_grad", gy)(gy, self.y, activation, bias_shape=self.beta.shape)
+        xhat = (self.x - self.mean) * self.inv_std
+        return g * (self.gamma * self.inv_std), (g * xhat).sum(axis=tuple(range(g.ndim - 1))), gbeta
+
+
+def batch_norm_leaky_relu(
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    *,
+    eps: float,
+    slope: float,
+    moments: Any = None,
+    frozen: bool = False,
+) -> tuple[Tensor, Any, Any]:
+    """Normalises each channel, scales and shifts it, and applies leaky ReLU.
+
+    x        (N, ..., C);  gamma, beta: (C,)
+    slope    in [0, 1]; 1 leaves the normalised value; at exactly 0 the derivative is `slope`
+    moments  (mean, biased variance) of x, where known; with `frozen` they are constants (population statistics)
+
+    Returns y: (N, ..., C), mean: (C,) and inv_std: (C,), the latter two as arrays for the running statistics.
+    """
+    if frozen and moments is None:
+        raise ValueError("batch_norm_leaky_relu: frozen statistics must be given as moments")
+    fn = BatchNormLeakyReLU(eps, slope, moments, frozen)
+    y = fn(x, gamma, beta)
+    return y, fn.mean, fn.inv_std

@@ -1,0 +1,125 @@
+"""Adam over one flat buffer, and the moving average of weights.
+
+An optimiser moves the arrays of its parameters into one buffer and leaves each Parameter a view of its part, so that a
+step is one kernel call however many parameters there are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from alikit.backend import array_module
+from alikit.nn import Parameter
+from alikit.ops._dispatch import kernel
+
+
+class AdamSettings(NamedTuple):
+    """Spec 3.1. lr: alpha; beta1, beta2 in the usual notation; eps stands beside the uncorrected sqrt(v)."""
+
+    lr: float = 1e-4
+    beta1: float = 0.5
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+
+class FlatBuffer:
+    """Parameters end to end in one array; each Parameter's data becomes a view of it."""
+
+    def __init__(self, named: Sequence[tuple[str, Parameter]]):
+        self.names = [name for name, _ in named]
+        self.parameters = [p for _, p in named]
+        xp = array_module(self.parameters[0].data)
+        self.data = xp.concatenate([p.data.reshape(-1) for p in self.parameters])
+        for parameter, view in zip(self.parameters, self.views(self.data), strict=True):
+            parameter.data = view
+
+    def views(self, flat: Any) -> list[Any]:
+        """The parts of a buffer laid out like this one, in the parameters' shapes."""
+        parts, start = [], 0
+        for p in self.parameters:
+            size = math.prod(p.shape)
+            parts.append(flat[start : start + size].reshape(p.shape))
+            start += size
+        return parts
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015) as Blocks runs it: theta -= a_t m / (sqrt(v) + eps).
+
+        adam = Adam(list(model.named_parameters()), AdamSettings())
+        norms = adam.step(gradients)
+    """
+
+    def __init__(self, named: Sequence[tuple[str, Parameter]], settings: AdamSettings):
+        self.flat = FlatBuffer(named)
+        self.settings = settings
+        xp = array_module(self.flat.data)
+        self.m, self.v = xp.zeros_like(self.flat.data), xp.zeros_like(self.flat.data)
+        self.steps = 0
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        return self.flat.parameters
+
+    def step(self, grads: Sequence[Any]) -> Any:
+        """Moves all parameters. grads: one array for each parameter, in order.
+
+        Returns the squared norm of each gradient, (len(grads),) float64, not finite where the gradient is not.
+        """
+        self.steps += 1
+        return kernel("adam_step", self.flat.data)(
+            grads,
+            out=self.flat.data,
+            out_m=self.m,
+            out_v=self.v,
+            step=self.steps,
+            lr=self.settings.lr,
+            beta1=self.settings.beta1,
+            beta2=self.settings.beta2,
+            eps=self.settings.eps,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Name -> array of both moments, by parameter; the arrays themselves."""
+        parts = {"m": self.flat.views(self.m), "v": self.flat.views(self.v)}
+        return {f"{k}/{n}": a for k, views in parts.items() for n, a in zip(self.flat.names, views, strict=True)}
+
+    def load_state(self, state: dict[str, Any], steps: int) -> None:
+        """Copies the moments and sets the number of steps taken."""
+        for name, array in self.state().items():
+            array[...] = state[name]
+        self.steps = steps
+
+
+class EMA:
+    """Exponential moving average of a flat buffer: average <- average + rate * (weights - average)."""
+
+    def __init__(self, flat: FlatBuffer, rate: float):
+        self.flat, self.rate = flat, rate
+        self.average = flat.data.copy()
+
+    def update(self) -> None:
+        """Takes in the current weights."""
+        kernel("moving_average", self.average)(self.flat.data, out=self.average, rate=self.rate)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Inside, the parameters hold their averages."""
+        current = self.flat.data.copy()
+        self.flat.data[...] = self.average
+        try:
+            yield
+        finally:
+            self.flat.data[...] = current
+
+    def state(self) -> dict[str, Any]:
+        """Name -> average, by parameter."""
+        return dict(zip(self.flat.names, self.flat.views(self.average), strict=True))
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Copies the averages."""
+        for name, array in self.state().items():
+            array[...] = state[name]

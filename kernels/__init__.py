@@ -1,0 +1,24 @@
+"""Kernels: arrays in, arrays out. This package answers "given these arrays, what are the numbers?".
+
+The contract that every kernel keeps:
+
+* Contiguous arrays: activations NHWC, weights OHWI `(C_out, kH, kW, C_in)`. A transposed convolution owns the weight
+  of the convolution whose adjoint it is.
+* float32, and float64 for gradient checks; statistics are accumulated in at least float32.
+* No state; no argument changed unless its name begins with `out`; randomness only from counters in the arguments
+  (`arrays.Counters`: seed, step, stream; the element's position is the fourth).
+* Errors are ValueErrors that name the function, the argument, the shape found and the shape wanted.
+
+`cpu/` holds the NumPy kernels. A device twin lives in a folder beside it under the same names and signatures.
+"""
+
+#: Every kernel by its public name: the module that holds it is the same in every twin.
+KERNELS = {
+    "activation": ("apply_activation", "bias_activation_grad", "dropout"),
+    "adam": ("adam_step", "moving_average"),
+    "batch": ("gather_batch",),
+    "conv": ("conv2d", "conv2d_input_grad", "conv2d_weight_grad"),
+    "loss": ("adversarial_losses",),
+    "norm": ("batch_norm_leaky_relu", "batch_norm_leaky_relu_grad"),
+    "sampling": ("gaussian_sample", "gaussian_sample_grad", "normal"),
+}

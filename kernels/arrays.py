@@ -1,0 +1,101 @@
+"""What both twins share: output-size arithmetic, argument checks, and the small records that kernels take."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = Any  # numpy.ndarray or cupy.ndarray
+
+
+def array_module(x: Array) -> Any:
+    """The library that holds x: numpy, or cupy where x is one of its arrays."""
+    return np if isinstance(x, np.ndarray | np.generic) else sys.modules["cupy"]
+
+
+class Counters(NamedTuple):
+    """Names one stream of random numbers: (seed, step, stream); the element's position completes the counter.
+
+    The generator is Philox4x64-10 (Salmon et al. 2011) with key (seed, 0) and counter (block, 0, step, stream).
+    The same counters give the same numbers on every machine, after a resume and in a backward pass.
+    """
+
+    seed: int
+    step: int
+    stream: int
+
+
+class Dropout(NamedTuple):
+    """Bernoulli noise on a layer's input: an element is dropped with probability `rate`, others grow by 1/(1-rate)."""
+
+    rate: float
+    counters: Counters
+
+
+class Activation(NamedTuple):
+    """The nonlinearity behind a convolution.
+
+    name   "linear" | "leaky_relu" (value: slope in [0, 1]) | "sigmoid" | "maxout" (value: pieces, adjacent channels)
+    """
+
+    name: str
+    value: float = 0.0
+
+    @property
+    def pieces(self) -> int:
+        """Channels that make one output channel: `value` for maxout, else 1."""
+        return int(self.value) if self.name == "maxout" else 1
+
+
+LINEAR = Activation("linear")
+
+
+def conv_output_size(size: int, kernel: int, stride: int) -> int:
+    """Positions of a valid (unpadded) convolution: (size - kernel) // stride + 1; ValueError where none fits."""
+    if kernel > size:
+        raise ValueError(f"a kernel of {kernel} does not fit an input of {size}")
+    return (size - kernel) // stride + 1
+
+
+def conv_input_size(size: int, kernel: int, stride: int) -> int:
+    """Size of a transposed convolution's output: stride * (size - 1) + kernel."""
+    return stride * (size - 1) + kernel
+
+
+def check_conv(name: str, x_shape: tuple, w_shape: tuple, y_shape: tuple | None, stride: int) -> tuple[int, int]:
+    """Checks x: (N, H, W, C) against w: (O, kH, kW, C) and y: (N, Ho, Wo, O); returns (Ho, Wo)."""
+    if len(x_shape) != 4 or len(w_shape) != 4:
+        raise ValueError(f"{name}: x {x_shape} must be (N, H, W, C) and w {w_shape} must be (O, kH, kW, C)")
+    if x_shape[3] != w_shape[3]:
+        raise ValueError(f"{name}: x {x_shape} has {x_shape[3]} channels, w {w_shape} wants {w_shape[3]}")
+    if stride < 1:
+        raise ValueError(f"{name}: stride must be at least 1, found {stride}")
+    size = (conv_output_size(x_shape[1], w_shape[1], stride), conv_output_size(x_shape[2], w_shape[2], stride))
+    wanted = (x_shape[0], *size, w_shape[0])
+    if y_shape is not None and tuple(y_shape) != wanted:
+        raise ValueError(f"{name}: gy has shape {tuple(y_shape)}, wanted {wanted} for x {x_shape} and w {w_shape}")
+    return size
+
+
+def check_activation(name: str, activation: Activation, channels: int) -> None:
+    """Refuses an unknown activation, a slope outside [0, 1] and pieces that do not divide the channels."""
+    if activation.name not in ("linear", "leaky_relu", "sigmoid", "maxout"):
+        raise ValueError(f"{name}: unknown activation {activation.name!r}")
+    if activation.name == "leaky_relu" and not 0 <= activation.value <= 1:
+        raise ValueError(f"{name}: the slope of leaky ReLU must lie in [0, 1], found {activation.value}")
+    if activation.name == "maxout" and (activation.pieces < 1 or channels % activation.pieces):
+        raise ValueError(f"{name}: maxout with {activation.pieces} pieces does not divide {channels} channels")
+
+
+def check_bias(name: str, bias: Array | None, y_shape: tuple) -> None:
+    """A bias is tied, (C,), or untied, (H, W, C)."""
+    if bias is not None and tuple(bias.shape) not in (y_shape[-1:], y_shape[1:]):
+        raise ValueError(f"{name}: bias has shape {bias.shape}, wanted {y_shape[-1:]} (tied) or {y_shape[1:]} (untied)")
+
+
+def check_dropout(name: str, dropout: Dropout | None) -> None:
+    """The rate must lie in [0, 1)."""
+    if dropout is not None and not 0 <= dropout.rate < 1:
+        raise ValueError(f"{name}: the dropout rate must lie in [0, 1), found {dropout.rate}")

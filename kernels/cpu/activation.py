@@ -1,0 +1,178 @@
+"""Bias, nonlinearity and dropout, forward and backward, in blocks that stay in the second-level cache.
+
+    leaky ReLU   a if a > 0 else slope * a;  derivative 1 if a > 0 else slope (spec 2.1)
+    sigmoid      1 / (1 + exp(-a)), computed as (1 + tanh(a / 2)) / 2, which never overflows
+    maxout       maximum over `pieces` adjacent channels (spec 2.3); the first wins a tie
+    dropout      x * keep / (1 - rate), keep ~ Bernoulli(1 - rate): 16 random bits an element
+
+A derivative is taken from the output (leaky ReLU, sigmoid) or the winner's number (maxout), so that backward needs
+no second copy of what went in. `activate` and `drop` work on a slab of the batch: the convolutions call them on each
+chunk while it is still in cache.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..arrays import Activation, Dropout, check_activation, check_bias, check_dropout
+from .parallel import BLOCK, scratch, split
+from .sampling import random_uint16
+
+
+def leaky_relu_(y: np.ndarray, slope: float) -> None:
+    """y <- leaky ReLU(y) in place; y of any shape, at most a few blocks long."""
+    if slope == 0:
+        np.maximum(y, 0, out=y)
+    elif slope < 1:
+        t = np.multiply(y, slope, out=scratch("act", y.shape, y.dtype))
+        np.maximum(y, t, out=y)
+
+
+def slopes(y: np.ndarray, slope: float) -> np.ndarray:
+    """The derivative of leaky ReLU, 1 or `slope`, by the sign of y (input or output); in this thread's scratch."""
+    keep = np.greater(y, 0, out=scratch("mask", y.shape, np.dtype(bool)))
+    out = scratch("act", y.shape, y.dtype)
+    np.copyto(out, keep)
+    return np.maximum(out, slope, out=out)
+
+
+def maxout(x: np.ndarray, pieces: int, out: np.ndarray, winner: np.ndarray) -> None:
+    """x: (..., C) -> out: (..., C / pieces) and winner: the same shape, uint8."""
+    groups = x.reshape(*x.shape[:-1], -1, pieces)
+    np.copyto(out, groups[..., 0])
+    winner[...] = 0
+    for piece in range(1, pieces):
+        better = groups[..., piece] > out
+        np.maximum(out, groups[..., piece], out=out)
+        winner[better] = piece
+
+
+def activate(y: np.ndarray, bias: np.ndarray | None, activation: Activation) -> None:
+    """Adds a tied or untied bias to y: (n, H, W, C) and applies leaky ReLU or sigmoid, in place."""
+    if bias is not None:
+        y += bias
+    if activation.name == "leaky_relu":
+        for row in y:
+            leaky_relu_(row, activation.value)
+    elif activation.name == "sigmoid":
+        y *= 0.5
+        np.tanh(y, out=y)
+        y += 1
+        y *= 0.5
+
+
+def apply_activation(
+    x: np.ndarray, bias: np.ndarray | None, activation: Activation
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """y = activation(x + bias), the epilogue of the convolutions on its own.
+
+    x      (N, H, W, C);  bias (C,), (H, W, C) or None
+
+    Returns y: (N, H, W, C / pieces), and for maxout the winners (uint8, shape of y), else None.
+    """
+    check_activation("apply_activation", activation, x.shape[-1])
+    check_bias("apply_activation", bias, x.shape)
+    pieces = activation.pieces
+    y = np.empty((*x.shape[:-1], x.shape[-1] // pieces), x.dtype)
+    winner = np.empty(y.shape, np.uint8) if activation.name == "maxout" else None
+
+    def share(start: int, stop: int, _part: int) -> None:
+        if winner is None:
+            np.copyto(y[start:stop], x[start:stop])
+            activate(y[start:stop], bias, activation)
+        else:
+            biased = x[start:stop] if bias is None else x[start:stop] + bias
+            maxout(biased, pieces, y[start:stop], winner[start:stop])
+
+    split(share, len(x), work=4 * x.size)
+    return y, winner
+
+
+def bias_activation_grad(
+    gy: np.ndarray,
+    y: np.ndarray,
+    activation: Activation,
+    *,
+    winner: np.ndarray | None = None,
+    bias_shape: tuple[int, ...] | None = None,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Gradient of y = activation(x + bias).
+
+    gy, y        (N, H, W, C / pieces);  winner: what `apply_activation` returned beside y
+    bias_shape   (C,), (H, W, C), or None where no bias gradient is asked for
+
+    Returns gx: (N, H, W, C) and gbias of `bias_shape` or None.
+    """
+    pieces = activation.pieces
+    gx = np.empty((*gy.shape[:-1], gy.shape[-1] * pieces), gy.dtype)
+    sums: dict[int, np.ndarray] = {}
+
+    def share(start: int, stop: int, part: int) -> None:
+        for n in range(start, stop):
+            _activation_grad(gy[n], y[n], activation, None if winner is None else winner[n], gx[n])
+        if bias_shape is not None:
+            sums[part] = _bias_grad(gx[start:stop], bias_shape)
+
+    parts = split(share, len(gy), work=4 * gx.size)
+    return gx, sum((sums[part] for part in range(1, parts)), sums[0]) if bias_shape is not None else None
+
+
+def _activation_grad(
+    gy: np.ndarray, y: np.ndarray, activation: Activation, winner: np.ndarray | None, out: np.ndarray
+) -> None:
+    if activation.name == "leaky_relu":
+        np.multiply(gy, slopes(y, activation.value), out=out)
+    elif activation.name == "sigmoid":
+        t = np.subtract(1, y, out=scratch("act", y.shape, y.dtype))
+        t *= y
+        np.multiply(gy, t, out=out)
+    elif winner is not None:
+        groups = out.reshape(*y.shape, activation.pieces)
+        for piece in range(activation.pieces):
+            np.multiply(gy, winner == piece, out=groups[..., piece])
+    else:
+        np.copyto(out, gy)
+
+
+def _bias_grad(gx: np.ndarray, bias_shape: tuple[int, ...]) -> np.ndarray:
+    if len(bias_shape) == 3:
+        return gx.sum(axis=0)
+    return column_sums(gx.reshape(-1, gx.shape[-1])).astype(gx.dtype)
+
+
+def column_sums(x: np.ndarray) -> np.ndarray:
+    """Sums over the rows of x: (rows, C), in the dtype for at most a block at a time, then in float64: (C,)."""
+    step = max(1, BLOCK // x.shape[1])
+    ones = np.ones(step, x.dtype)
+    total = np.zeros(x.shape[1])
+    for a in range(0, len(x), step):
+        block = x[a : a + step]
+        total += ones[: len(block)] @ block
+    return total
+
+
+def drop(x: np.ndarray, dropout: Dropout, start: int, out: np.ndarray) -> None:
+    """out <- x with elements dropped; x is the stretch of its tensor that begins at element `start`."""
+    threshold = np.uint16(round(dropout.rate * 65536))
+    flat, flat_out = x.reshape(-1), out.reshape(-1)
+    for a in range(0, flat.size, BLOCK):
+        here = slice(a, min(a + BLOCK, flat.size))
+        bits = random_uint16(dropout.counters, start + a, here.stop - a)
+        keep = np.greater_equal(bits, threshold, out=scratch("mask", bits.shape, np.dtype(bool)))
+        np.multiply(flat[here], keep, out=flat_out[here])
+        flat_out[here] *= 1 / (1 - dropout.rate)
+
+
+def dropout(x: np.ndarray, dropout: Dropout) -> np.ndarray:
+    """Bernoulli dropout by counters; applied to the gradient with the same record, it is its own backward.
+
+    x   any shape, float32 or float64.  Returns an array of the same shape.
+    """
+    check_dropout("dropout", dropout)
+    y = np.empty_like(x)
+
+    def share(start: int, stop: int, _part: int) -> None:
+        drop(x.reshape(-1)[start:stop], dropout, start, y.reshape(-1)[start:stop])
+
+    split(share, x.size, work=10 * x.size, align=16)
+    return y

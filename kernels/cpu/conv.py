@@ -1,0 +1,271 @@
+"""Convolution and its two gradients: three functions carry all convolution, transposed layers included.
+
+    y[n,a,b,o]   = sum_{i,j,c} x[n, s a + i, s b + j, c] w[o,i,j,c]          (valid, cross-correlation; spec 2.1)
+    gx[n,h,w,c]  = sum over all (a,i), (b,j) with s a + i = h, s b + j = w of gy[n,a,b,o] w[o,i,j,c]
+    gw[o,i,j,c]  = sum_{n,a,b} gy[n,a,b,o] x[n, s a + i, s b + j, c]
+
+Each is one matrix product on a chunk of the batch small enough to stay in cache (`patches.py`), threads taking shares
+of the batch. Where the kernel covers the image the whole layer is one dense product, and threads take shares of the
+channels. The input gradient has two forms: scattering the product's columns (many channels), or gathering windows of
+gy with all stride phases stacked in one product (few channels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..arrays import LINEAR, Activation, Dropout, check_activation, check_bias, check_conv, check_dropout
+from .activation import activate, drop, dropout as drop_all, maxout
+from .norm import Moments, merge_moments
+from .parallel import scratch, split
+from .patches import CHUNK_BYTES, GatherPlan, im2col, scatter_add
+
+Extra = tuple[np.ndarray, np.ndarray] | np.ndarray | None
+
+
+class _Epilogue:
+    """Bias, activation and moments, applied to each slab of the output while it is in cache."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, bias, activation: Activation, moments: bool):
+        self.bias, self.activation = bias, activation
+        pieces = activation.pieces
+        self.y = np.empty((*shape[:-1], shape[-1] // pieces), dtype)
+        self.winner = np.empty(self.y.shape, np.uint8) if activation.name == "maxout" else None
+        self.moments: dict[tuple[int, int], Moments] | None = {} if moments else None
+
+    def target(self, rows: slice, channels: slice, width: int) -> np.ndarray:
+        """Where the product of a slab may be written: the output itself, or scratch where maxout will shrink it."""
+        if self.winner is None:
+            return self.y[rows, :, :, channels]
+        n = len(range(*rows.indices(len(self.y))))
+        return scratch("epilogue", (n, *self.y.shape[1:3], width), self.y.dtype)
+
+    def finish(self, product: np.ndarray, rows: slice, channels: slice, part: int) -> None:
+        """product: (n, H, W, width), what `target` gave, now filled."""
+        bias = None if self.bias is None else self.bias[..., channels]
+        if self.winner is not None:
+            if bias is not None:
+                product += bias
+            pieces = self.activation.pieces
+            out = slice(channels.start // pieces, channels.stop // pieces)
+            maxout(product, pieces, self.y[rows, :, :, out], self.winner[rows, :, :, out])
+            return
+        if bias is not None or self.activation.name != "linear":
+            activate(product, bias, self.activation)
+        if self.moments is not None:
+            key = (channels.start, part)
+            if key not in self.moments:
+                self.moments[key] = Moments(product.shape[-1])
+            self.moments[key].add(np.ascontiguousarray(product).reshape(-1, product.shape[-1]))
+
+    def result(self) -> tuple[np.ndarray, Extra]:
+        if self.moments is None:
+            return self.y, self.winner
+        starts = sorted({start for start, _ in self.moments})
+        columns = [
+            merge_moments([self.moments[key] for key in sorted(self.moments) if key[0] == start], self.y.dtype)
+            for start in starts
+        ]
+        return self.y, (np.concatenate([m for m, _ in columns]), np.concatenate([v for _, v in columns]))
+
+
+def _dense(epilogue: _Epilogue, a: np.ndarray, b: np.ndarray) -> None:
+    """One product a: (N, K) @ b: (K, C) with the channels shared out; `b` may be a transposed view."""
+    channels = b.shape[1]
+    n = len(a)
+
+    def share(start: int, stop: int, part: int) -> None:
+        out = epilogue.target(slice(0, n), slice(start, stop), stop - start)
+        flat = out.reshape(n, -1) if out.flags.c_contiguous else out[:, 0, 0, :]
+        np.matmul(a, b[:, start:stop], out=flat)
+        epilogue.finish(out, slice(0, n), slice(start, stop), part)
+
+    split(share, channels, work=a.size * channels / 8, align=16 * epilogue.activation.pieces)
+
+
+def _by_images(fn: Callable[[int, int, int], None], count: int, bytes_per_image: int, work: float) -> int:
+    """fn(start, stop, part) on chunks of images whose workspace is about CHUNK_BYTES."""
+    step = max(1, CHUNK_BYTES // max(1, bytes_per_image))
+
+    def share(start: int, stop: int, part: int) -> None:
+        for a in range(start, stop, step):
+            fn(a, min(a + step, stop), part)
+
+    return split(share, count, work=work)
+
+
+def _dropped(x: np.ndarray, start: int, dropout: Dropout | None) -> np.ndarray:
+    """The chunk x of a batch, beginning at image `start`, as the convolution sees it."""
+    if dropout is None:
+        return x
+    out = scratch("dropped", x.shape, x.dtype)
+    drop(x, dropout, start * x[0].size, out)
+    return out
+
+
+def conv2d(
+    x: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    stride: int = 1,
+    activation: Activation = LINEAR,
+    moments: bool = False,
+    dropout: Dropout | None = None,
+) -> tuple[np.ndarray, Extra]:
+    """Valid convolution with its epilogue: y = activation(conv(dropout(x), w) + bias).
+
+    x        (N, H, W, C);  w: (O, kH, kW, C);  bias: (O,), (Ho, Wo, O) or None
+    moments  also take the per-channel moments of y, for batch norm
+
+    Returns y: (N, Ho, Wo, O / pieces) and beside it (mean, variance) if `moments`, the winners if maxout, else None.
+    """
+    oh, ow = check_conv("conv2d", x.shape, w.shape, None, stride)
+    n, o, k = len(x), len(w), w[0].size
+    check_activation("conv2d", activation, o)
+    check_bias("conv2d", bias, (n, oh, ow, o))
+    check_dropout("conv2d", dropout)
+    epilogue = _Epilogue((n, oh, ow, o), x.dtype, bias, activation, moments)
+    w_rows = w.reshape(o, k)
+    if oh * ow == 1 and x[0].size == k:
+        _dense(epilogue, (drop_all(x, dropout) if dropout else x).reshape(n, k), w_rows.T)
+        return epilogue.result()
+    w_columns = np.ascontiguousarray(w_rows.T)
+
+    def chunk(start: int, stop: int, part: int) -> None:
+        columns = im2col(_dropped(x[start:stop], start, dropout), w.shape[1:3], (stride, stride))
+        rows, channels = slice(start, stop), slice(0, o)
+        out = epilogue.target(rows, channels, o)
+        np.matmul(columns, w_columns, out=out.reshape(-1, o))
+        epilogue.finish(out, rows, channels, part)
+
+    _by_images(chunk, n, oh * ow * k * x.itemsize, n * oh * ow * k * o / 8)
+    return epilogue.result()
+
+
+def conv2d_input_grad(
+    gy: np.ndarray,
+    w: np.ndarray,
+    size: tuple[int, int],
+    bias: np.ndarray | None = None,
+    *,
+    stride: int = 1,
+    activation: Activation = LINEAR,
+    moments: bool = False,
+    dropout: Dropout | None = None,
+) -> tuple[np.ndarray, Extra]:
+    """The adjoint of `conv2d` in x: the gradient of its input, and the forward pass of a transposed convolution.
+
+    gy       (N, Ho, Wo, O);  w: (O, kH, kW, C);  size: (H, W) of the result
+    bias, activation, moments    epilogue of a transposed layer, as in `conv2d`, on (N, H, W, C)
+    dropout  the dropout of the convolution's input: the gradient passes through the same mask
+
+    Returns gx: (N, H, W, C) and the epilogue's extra.
+    """
+    n, o, k = len(gy), len(w), w[0].size
+    shape = (n, *size, w.shape[3])
+    oh, ow = check_conv("conv2d_input_grad", shape, w.shape, gy.shape, stride)
+    check_activation("conv2d_input_grad", activation, shape[3])
+    check_bias("conv2d_input_grad", bias, shape)
+    check_dropout("conv2d_input_grad", dropout)
+    epilogue = _Epilogue(shape, gy.dtype, bias, activation, moments)
+    w_rows = w.reshape(o, k)
+    if size == (1, 1):
+        _dense(epilogue, gy.reshape(n, o), w_rows)
+    elif oh * ow == 1 and size == tuple(w.shape[1:3]):
+        _expand(epilogue, gy.reshape(n, o), w_rows)
+    else:
+        _windows(epilogue, gy, w, size, stride)
+    gx, extra = epilogue.result()
+    return (drop_all(gx, dropout) if dropout else gx), extra
+
+
+def _expand(epilogue: _Epilogue, gy: np.ndarray, w_rows: np.ndarray) -> None:
+    """A 1x1 image to an image of the kernel's size: one dense product, threads sharing the positions."""
+    n, h, wd, _ = epilogue.y.shape
+    c = w_rows.shape[1] // (h * wd)
+    product = np.empty((n, h * wd * c), gy.dtype)
+    split(
+        lambda start, stop, _part: np.matmul(gy, w_rows[:, start:stop], out=product[:, start:stop]),
+        h * wd * c,
+        work=gy.size * w_rows.shape[1] / 8,
+        align=64,
+    )
+    product = product.reshape(n, h, wd, c)
+
+    def finish(start: int, stop: int, part: int) -> None:
+        out = epilogue.target(slice(start, stop), slice(0, c), c)
+        np.copyto(out, product[start:stop])
+        epilogue.finish(out, slice(start, stop), slice(0, c), part)
+
+    split(finish, n, work=4 * product.size)
+
+
+def _windows(epilogue: _Epilogue, gy: np.ndarray, w: np.ndarray, size: tuple[int, int], stride: int) -> None:
+    n, o = len(gy), len(w)
+    c = w.shape[3]
+    positions = gy.shape[1] * gy.shape[2]
+    # scattering adds runs of C numbers, gathering copies runs of O: the shorter the run, the slower
+    plan = GatherPlan(w, size, stride) if c < 64 and w[0].size > c else None
+    w_rows = w.reshape(o, -1)
+
+    def chunk(start: int, stop: int, part: int) -> None:
+        out = epilogue.target(slice(start, stop), slice(0, c), c)
+        if plan is not None:
+            plan.run(gy[start:stop], out)
+        elif w_rows.shape[1] == c and stride == 1:
+            np.matmul(gy[start:stop].reshape(-1, o), w_rows, out=out.reshape(-1, c))
+        else:
+            columns = scratch("columns", ((stop - start) * positions, w_rows.shape[1]), gy.dtype)
+            np.matmul(gy[start:stop].reshape(-1, o), w_rows, out=columns)
+            scatter_add(columns.reshape(*gy[start:stop].shape[:3], *w.shape[1:]), stride, out)
+        epilogue.finish(out, slice(start, stop), slice(0, c), part)
+
+    per_image = plan.bytes_per_image(gy.itemsize) if plan else positions * w_rows.shape[1] * gy.itemsize
+    _by_images(chunk, n, per_image, n * positions * w.size / 8)
+
+
+def conv2d_weight_grad(
+    x: np.ndarray,
+    gy: np.ndarray,
+    kernel: tuple[int, int],
+    *,
+    stride: int = 1,
+    dropout: Dropout | None = None,
+) -> np.ndarray:
+    """The adjoint of `conv2d` in w.
+
+    x        (N, H, W, C);  gy: (N, Ho, Wo, O);  kernel: (kH, kW)
+    dropout  the dropout of the convolution's input, applied to x again
+
+    Returns gw: (O, kH, kW, C). Threads' sums are added in a fixed order.
+    """
+    n, c, o = len(x), x.shape[3], gy.shape[3]
+    shape = (o, *kernel, c)
+    oh, ow = check_conv("conv2d_weight_grad", x.shape, shape, gy.shape, stride)
+    check_dropout("conv2d_weight_grad", dropout)
+    k = kernel[0] * kernel[1] * c
+    gy_rows = gy.reshape(-1, o)
+    if oh * ow == 1 and x[0].size == k:
+        x_rows = (drop_all(x, dropout) if dropout else x).reshape(n, k)
+        gw = np.empty((o, k), x.dtype)
+        split(
+            lambda start, stop, _part: np.matmul(gy_rows[:, start:stop].T, x_rows, out=gw[start:stop]),
+            o,
+            work=n * k * o / 8,
+        )
+        return gw.reshape(shape)
+    sums: dict[int, np.ndarray] = {}
+
+    def chunk(start: int, stop: int, part: int) -> None:
+        columns = im2col(_dropped(x[start:stop], start, dropout), kernel, (stride, stride))
+        g = gy_rows[start * oh * ow : stop * oh * ow].T
+        if part not in sums:
+            sums[part] = g @ columns
+        else:
+            sums[part] += np.matmul(g, columns, out=scratch("partial", (o, k), x.dtype))
+
+    parts = _by_images(chunk, n, oh * ow * k * x.itemsize, n * oh * ow * k * o / 8)
+    return sum((sums[part] for part in range(1, parts)), sums[0]).reshape(shape)

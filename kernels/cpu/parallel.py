@@ -1,0 +1,117 @@
+"""Two things every CPU kernel needs: work split over threads, and scratch memory that is kept.
+
+Threads are our own, each running single-threaded BLAS on its share of the batch: NumPy releases the interpreter lock
+inside a ufunc and a matrix product, so that copies, epilogues and products all run side by side, whereas BLAS's own
+threads would leave every copy and elementwise pass to one core. Shares are static and sums are taken in a fixed order,
+so the same thread count gives the same bytes.
+
+Fresh temporaries of tens of megabytes cost more in page faults than the product that fills them; `scratch` keeps one
+growing buffer for each thread and name instead.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+import numpy as np
+
+_local = threading.local()
+
+
+class _Pool:
+    """Worker threads that wait on a queue each; the calling thread takes the first share itself."""
+
+    def __init__(self, threads: int):
+        self.threads = threads
+        self.queues: list[SimpleQueue] = [SimpleQueue() for _ in range(threads - 1)]
+        for queue in self.queues:
+            threading.Thread(target=self._serve, args=(queue,), daemon=True).start()
+
+    @staticmethod
+    def _serve(queue: SimpleQueue) -> None:
+        while (job := queue.get()) is not None:
+            fn, start, stop, part, done = job
+            try:
+                fn(start, stop, part)
+                done.put(None)
+            except BaseException as error:
+                done.put(error)
+
+    def close(self) -> None:
+        for queue in self.queues:
+            queue.put(None)
+
+    def run(self, fn: Callable[[int, int, int], None], bounds: list[int]) -> None:
+        done: SimpleQueue = SimpleQueue()
+        others = len(bounds) - 2
+        for part in range(1, others + 1):
+            self.queues[part - 1].put((fn, bounds[part], bounds[part + 1], part, done))
+        try:
+            fn(bounds[0], bounds[1], 0)
+        finally:
+            errors = [done.get() for _ in range(others)]
+        for error in errors:
+            if error is not None:
+                raise error
+
+
+_pool = _Pool(1)
+
+
+def set_threads(count: int) -> None:
+    """Sets the number of threads of all CPU kernels and, beyond one, BLAS to a single thread in each of them."""
+    global _pool
+    if count < 1:
+        raise ValueError(f"set_threads: at least one thread, found {count}")
+    if count != _pool.threads:
+        _pool.close()
+        _pool = _Pool(count)
+    if count > 1:
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(1, user_api="blas")
+
+
+def threads() -> int:
+    """Threads in use."""
+    return _pool.threads
+
+
+def split(fn: Callable[[int, int, int], None], count: int, *, work: float = float("inf"), align: int = 1) -> int:
+    """Calls fn(start, stop, part) on contiguous shares of range(count), one for each thread; returns how many.
+
+    work    operations or elements in all; below `SMALL` the calling thread does it alone
+    align   shares begin at multiples of this
+    """
+    parts = 1 if work < SMALL else min(_pool.threads, max(1, count // align))
+    if parts == 1:
+        fn(0, count, 0)
+        return 1
+    bounds = [count * part // parts // align * align for part in range(parts)] + [count]
+    _pool.run(fn, bounds)
+    return parts
+
+
+#: Waking a thread costs about 10 us, in which one core multiplies and adds some 2 million numbers.
+SMALL = 2_000_000
+
+#: Elements of a block on which several elementwise passes run while it stays in cache. Measured: smaller ones lose more
+#: to handing the interpreter lock from thread to thread than they gain from the first levels of cache.
+BLOCK = 131_072
+
+
+def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An uninitialised array in this thread's kept buffer `name`; valid until the thread asks for `name` again."""
+    views = _local.__dict__.setdefault(name, {})
+    key = (shape, dtype)
+    if key not in views:
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        buffer = views.get("buffer")
+        if buffer is None or buffer.nbytes < size:
+            views.clear()
+            buffer = views["buffer"] = np.empty(size, np.uint8)
+        views[key] = buffer[:size].view(dtype).reshape(shape)
+    return views[key]

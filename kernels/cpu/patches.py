@@ -1,0 +1,88 @@
+"""Windows of images laid out as matrices: what turns a convolution into a matrix product.
+
+Columns of a chunk take about `CHUNK_BYTES`: large enough for a good product, small enough to stay in cache between
+the copy that writes them and the product that reads them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .parallel import scratch
+
+CHUNK_BYTES = 3_000_000
+
+
+def im2col(x: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int]) -> np.ndarray:
+    """x: (n, H, W, C) -> (n * Ho * Wo, kH * kW * C), each row a window; a view where a window is one pixel."""
+    n, h, w, c = x.shape
+    (kh, kw), (sh, sw) = kernel, stride
+    oh, ow = (h - kh) // sh + 1, (w - kw) // sw + 1
+    if kh == kw == sh == sw == 1:
+        return x.reshape(-1, c)
+    a, b, d, e = x.strides
+    windows = np.ndarray((n, oh, ow, kh, kw * c), x.dtype, x, 0, (a, b * sh, d * sw, b, e))
+    columns = scratch("columns", windows.shape, x.dtype)
+    np.copyto(columns, windows)
+    return columns.reshape(n * oh * ow, kh * kw * c)
+
+
+def scatter_add(columns: np.ndarray, stride: int, out: np.ndarray) -> None:
+    """The adjoint of im2col: columns: (n, Ho, Wo, kH, kW, C), summed into out: (n, H, W, C)."""
+    _, oh, ow, kh, kw, _ = columns.shape
+    out[...] = 0
+    for i in range(kh):
+        for j in range(kw):
+            out[:, i : i + stride * oh : stride, j : j + stride * ow : stride] += columns[:, :, :, i, j]
+
+
+class GatherPlan:
+    """A strided convolution's input gradient as one product on windows of gy: no scattering, no inserted zeros.
+
+    The image is cut into tiles of s x b pixels (b a multiple of s). All pixels of a tile see the same window of
+    t x u entries of gy, so that one product of (windows: t u O) @ (t u O: s b C) yields every tile; the weight holds
+    w[o,i,j,c] where window entry (a, v) meets tile pixel (p, q) with i = s a + p, j = q - s v, and 0 elsewhere.
+    b > s trades zeros for a wider product, which pays for very few channels.
+    """
+
+    def __init__(self, w: np.ndarray, size: tuple[int, int], stride: int):
+        o, kh, kw, c = w.shape
+        s = stride
+        self.size, self.s, self.b = size, s, s * max(1, 24 // (c * s))
+        self.t, reach = -(-kh // s), -(-kw // s) - 1
+        self.reach, self.u = reach, reach + self.b // s
+        self.tiles = (-(-size[0] // s), -(-size[1] // self.b))
+        matrix = np.zeros((self.t, self.u, o, s, self.b, c), w.dtype)
+        for i in range(kh):
+            for q in range(self.b):
+                for j in range(q % s, kw, s):
+                    matrix[self.t - 1 - i // s, (q - j) // s + reach, :, i % s, q] = w[:, i, j]
+        self.matrix = matrix.reshape(self.t * self.u * o, s * self.b * c)
+
+    def bytes_per_image(self, itemsize: int) -> int:
+        """Workspace of one image: its windows and its tiles."""
+        return self.tiles[0] * self.tiles[1] * sum(self.matrix.shape) * itemsize
+
+    def run(self, gy: np.ndarray, out: np.ndarray) -> None:
+        """gy: (n, Ho, Wo, O) -> out: (n, H, W, C), overwritten."""
+        n, oh, ow, o = gy.shape
+        (rows, cols), s, b, c = self.tiles, self.s, self.b, out.shape[3]
+        padded = scratch("padded", (n, rows + self.t - 1, (cols - 1) * (b // s) + self.u, o), gy.dtype)
+        padded[...] = 0
+        top, left = self.t - 1, self.reach
+        # the last rows of gy may reach past the last tile where the convolution skipped pixels: never, since H >= s Ho
+        padded[:, top : top + oh, left : left + ow] = gy
+        windows = im2col(padded, (self.t, self.u), (1, b // s))
+        tiles = np.matmul(windows, self.matrix, out=scratch("tiles", (len(windows), s * b * c), gy.dtype))
+        tiles = tiles.reshape(n, rows, cols, s, b, c)
+        for p in range(s):
+            lines = out[:, p::s]
+            whole = lines.shape[2] // b
+            self._paste(lines[:, :, : whole * b], tiles[:, : lines.shape[1], :whole, p])
+            if whole < cols:
+                lines[:, :, whole * b :] = tiles[:, : lines.shape[1], whole, p, : lines.shape[2] - whole * b]
+
+    @staticmethod
+    def _paste(lines: np.ndarray, tiles: np.ndarray) -> None:
+        """lines: (n, h, cols * b, C) <- tiles: (n, h, cols, b, C)."""
+        lines.reshape(tiles.shape, copy=False)[...] = tiles

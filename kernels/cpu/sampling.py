@@ -1,0 +1,89 @@
+"""Random numbers from counters, and reparameterised Gaussian sampling.
+
+The bits are Philox4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011), which NumPy has in C:
+the words of stream (seed, step, stream) are numbered, and any stretch of them can be drawn by itself.
+
+    z = mu + exp(log_sigma) * eps,   eps ~ N(0, I)                        (paper, section 2; spec 1.4)
+    gmu = gz,   glog_sigma = gz * eps * exp(log_sigma)
+
+Normals are Box-Muller pairs, one for each 64-bit word: u1 and u2 from its low and high 32 bits.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..arrays import Counters
+
+_MASK = (1 << 64) - 1
+
+
+def random_words(counters: Counters, start: int, count: int) -> np.ndarray:
+    """Words [start, start + count) of a stream: (count,) uint64; `start` is a multiple of four (a Philox block)."""
+    # NumPy raises the counter before it draws, hence the - 1; below block 0 that borrows from the whole counter
+    value = start // 4 + (counters.step << 128) + (counters.stream << 192) - 1
+    words = np.array([(value >> shift) & _MASK for shift in (0, 64, 128, 192)], np.uint64)
+    key = np.array([counters.seed & _MASK, 0], np.uint64)
+    return np.random.Philox(key=key, counter=words).random_raw(count)
+
+
+def random_uint16(counters: Counters, start: int, count: int) -> np.ndarray:
+    """Lanes [start, start + count) of a stream at 16 bits an element: (count,) uint16."""
+    first = start // 16 * 16
+    words = random_words(counters, first // 4, -(-(start + count - first) // 4))
+    return words.view(np.uint16)[start - first : start - first + count]
+
+
+def normal(shape: tuple[int, ...], counters: Counters, dtype: type = np.float32) -> np.ndarray:
+    """Standard normal numbers of a stream in C order.
+
+    shape   any
+    dtype   float32 or float64; both come from the same 24-bit (u1) and 32-bit (u2) uniforms
+
+    Returns an array of `shape`. |eps| is at most sqrt(2 ln 2^25) = 5.9.
+    """
+    size = math.prod(shape)
+    words = random_words(counters, 0, -(-size // 2))
+    low, high = words & np.uint64(0xFFFFFFFF), words >> np.uint64(32)
+    radius = np.sqrt(-2.0 * np.log(((low >> np.uint64(8)) + 0.5) * 2.0**-24))
+    angle = high * (2.0 * np.pi * 2.0**-32)
+    pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
+    return pairs.reshape(-1)[:size].astype(dtype).reshape(shape)
+
+
+def _halves(params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if params.shape[-1] % 2:
+        raise ValueError(f"gaussian_sample: params {params.shape} must hold mu and log sigma: an even last axis")
+    half = params.shape[-1] // 2
+    return params[..., :half], params[..., half:]
+
+
+def gaussian_sample(params: np.ndarray, counters: Counters) -> np.ndarray:
+    """z = mu + exp(log sigma) * eps.
+
+    params    (..., 2 nz) float32 or float64: mu, then log sigma, along the last axis
+    counters  the stream of eps
+
+    Returns z: (..., nz).
+    """
+    mu, log_sigma = _halves(params)
+    eps = normal(mu.shape, counters, params.dtype.type)
+    with np.errstate(over="ignore"):  # an infinite sigma is reported by the training loop, by name
+        return mu + np.exp(log_sigma) * eps
+
+
+def gaussian_sample_grad(gz: np.ndarray, params: np.ndarray, counters: Counters) -> np.ndarray:
+    """Gradient of `gaussian_sample`; eps is drawn again from its counters.
+
+    gz  (..., nz).  Returns gparams: (..., 2 nz).
+    """
+    _, log_sigma = _halves(params)
+    eps = normal(gz.shape, counters, params.dtype.type)
+    gparams = np.empty_like(params)
+    gmu, glog_sigma = _halves(gparams)
+    gmu[...] = gz
+    with np.errstate(over="ignore"):
+        np.multiply(gz * eps, np.exp(log_sigma), out=glog_sigma)
+    return gparams
