@@ -1,144 +1,253 @@
 """The peer: one exact ALI step (spec 1.6) in eager PyTorch on the CPU, written as a good user of PyTorch would.
 
 It doubles as an independent reference of alikit's step, so its layer tables are typed from the paper and not taken
-from `alikit.models`, and nothing of alikit is imported here. Same work as alikit's step, no more: one forward pass, D
-once on the stacked pairs, `torch.autograd.grad` of L_D for D's parameters alone and of L_G for the generators' alone
-(`loss.backward()` would compute and throw away a quarter more), both fused Adams, the running statistics.
+from `alikit.models`, and nothing of alikit is imported here. Same work as alikit's step and no more: one forward pass,
+D once on the stacked pairs, `torch.autograd.grad` of L_D for D's parameters alone and of L_G for the generators' alone
+(`backward()` would compute a quarter more and throw it away), both Adams, the running statistics.
 
-What was measured and chosen (two cores, AVX-512): channels_last; a convolution that sees its whole image at once as
-`F.linear`, because oneDNN's own route for a 4x4 image is several times slower (`dense=False` keeps the convolution);
-the fused Adam. Adam's eps stands beside the corrected square root, not the uncorrected one as in spec 3.1: the same
-work, another constant.
+Measured and chosen: channels_last; a convolution that sees its whole image at once written as a matrix product, since
+oneDNN's route for a 4x4 image is several times slower; PyTorch's fused Adam. That Adam adds eps to the corrected root,
+spec 3.1 to the uncorrected one: the same work with another constant, so checks compare gradients.
 
-torch is imported when this module is: only a worker, a check or a test does so.
+torch is imported with this module: only a worker process or a test imports it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-EPS = 1e-4  # of batch norm, spec 3.3
+EPS = 1e-4  # batch norm, spec 3.3
 MOMENTUM = 0.05
 
 
 class Row(NamedTuple):
-    """A line of the paper's tables. op: conv, tconv or dense; bias: none, tied or untied; act: lrelu, sigmoid, ..."""
+    """A line of the tables. op: conv, tconv, dense; bias: none, tied, untied; act: leaky, relu, maxout, sigmoid, linear."""
 
     op: str
     kernel: int
     stride: int
     maps: int
-    norm: bool = True
+    norm: bool = False
     dropout: float = 0.0
     bias: str = "none"
-    act: str = "lrelu"
+    act: str = "leaky"
 
 
-@dataclass(frozen=True)
-class Tables:
-    """All that makes one ALI model: input size (H, W, C) of x, code size, leak, tables."""
+class Tables(NamedTuple):
+    """A model: the shape of x, (H, W, C) or (features,), the size of z, and a table for each network."""
 
-    image: tuple[int, int, int]
+    x: tuple[int, ...]
     nz: int
-    leak: float
-    encoder: tuple[Row, ...]
-    decoder: tuple[Row, ...]
-    image_tower: tuple[Row, ...]
-    code_tower: tuple[Row, ...]
-    head: tuple[Row, ...]
-    gaussian: bool = True  # else the encoder sees [x, eps] and is not reparameterised
+    networks: dict[str, tuple[Row, ...]]
+    beta1: float = 0.5
+    #: the encoder gives mu and log sigma; otherwise it sees [x, eps] and gives z
+    gaussian: bool = True
 
 
+LEAK = 0.01
+PIECES = 5
+TOWER = (("conv", 4, 2, 64), ("conv", 4, 1, 128), ("conv", 4, 2, 256), ("conv", 4, 1, 512))
 SVHN = Tables(
-    image=(32, 32, 3),
+    x=(32, 32, 3),
     nz=256,
-    leak=0.01,
-    encoder=(
-        Row("conv", 5, 1, 32),
-        Row("conv", 4, 2, 64),
-        Row("conv", 4, 1, 128),
-        Row("conv", 4, 2, 256),
-        Row("conv", 4, 1, 512),
-        Row("conv", 1, 1, 512),
-        Row("conv", 1, 1, 512, norm=False, bias="tied", act="linear"),
-    ),
-    decoder=(
-        Row("tconv", 4, 1, 256),
-        Row("tconv", 4, 2, 128),
-        Row("tconv", 4, 1, 64),
-        Row("tconv", 4, 2, 32),
-        Row("tconv", 5, 1, 32),
-        Row("tconv", 1, 1, 32),
-        Row("conv", 1, 1, 3, norm=False, bias="untied", act="sigmoid"),
-    ),
-    image_tower=(
-        Row("conv", 5, 1, 32, norm=False, dropout=0.2, bias="tied"),
-        Row("conv", 4, 2, 64, dropout=0.2),
-        Row("conv", 4, 1, 128, dropout=0.2),
-        Row("conv", 4, 2, 256, dropout=0.2),
-        Row("conv", 4, 1, 512, dropout=0.2),
-    ),
-    code_tower=(
-        Row("conv", 1, 1, 512, norm=False, dropout=0.2),
-        Row("conv", 1, 1, 512, norm=False, dropout=0.2),
-    ),
-    head=(
-        Row("conv", 1, 1, 1024, norm=False, dropout=0.2, bias="tied"),
-        Row("conv", 1, 1, 1024, norm=False, dropout=0.2, bias="tied"),
-        Row("conv", 1, 1, 1, norm=False, dropout=0.2, bias="tied", act="linear"),
-    ),
+    networks={
+        "encoder": (
+            Row("conv", 5, 1, 32, norm=True),
+            *(Row(*row, norm=True) for row in TOWER),
+            Row("conv", 1, 1, 512, norm=True),
+            Row("conv", 1, 1, 512, bias="tied", act="linear"),
+        ),
+        "decoder": (
+            Row("tconv", 4, 1, 256, norm=True),
+            Row("tconv", 4, 2, 128, norm=True),
+            Row("tconv", 4, 1, 64, norm=True),
+            Row("tconv", 4, 2, 32, norm=True),
+            Row("tconv", 5, 1, 32, norm=True),
+            Row("tconv", 1, 1, 32, norm=True),
+            Row("conv", 1, 1, 3, bias="untied", act="sigmoid"),
+        ),
+        "image_tower": (
+            Row("conv", 5, 1, 32, dropout=0.2, bias="tied"),
+            *(Row(*row, norm=True, dropout=0.2) for row in TOWER),
+        ),
+        "code_tower": (Row("conv", 1, 1, 512, dropout=0.2),) * 2,
+        "head": (
+            *(Row("conv", 1, 1, 1024, dropout=0.2, bias="tied"),) * 2,
+            Row("conv", 1, 1, 1, dropout=0.2, bias="tied", act="linear"),
+        ),
+    },
 )
+MIXTURE = Tables(
+    x=(2,),
+    nz=2,
+    beta1=0.2,
+    gaussian=False,
+    networks={
+        "encoder": (
+            *(Row("dense", 1, 1, 400, norm=True, act="relu"),) * 2,
+            Row("dense", 1, 1, 2, bias="tied", act="linear"),
+        ),
+        "decoder": (
+            *(Row("dense", 1, 1, 400, norm=True, act="relu"),) * 4,
+            Row("dense", 1, 1, 2, bias="tied", act="linear"),
+        ),
+        "image_tower": (),
+        "code_tower": (),
+        "head": (
+            *(Row("dense", 1, 1, 1000, bias="tied", act="maxout"),) * 3,
+            Row("dense", 1, 1, 1, bias="tied", act="linear"),
+        ),
+    },
+)
+TABLES = {"svhn": SVHN, "mixture": MIXTURE}
 
 
 class Layer:
     """One row with its parameters: (dropout) -> convolution or its adjoint -> (batch norm) -> nonlinearity."""
 
-    def __init__(self, row: Row, size: int, channels: int, leak: float, dense: bool):
-        self.row, self.leak = row, leak
-        self.out = (size - row.kernel) // row.stride + 1 if row.op != "tconv" else (size - 1) * row.stride + row.kernel
-        shape = (row.maps, channels) if row.op != "tconv" else (channels, row.maps)
-        weight = torch.randn(*shape, row.kernel, row.kernel) * 0.01
-        self.mode = row.op
-        if dense and row.kernel == size and row.op == "conv":
-            self.mode = "gather"  # the whole image at once
-        elif dense and size == 1 and row.op == "tconv":
-            self.mode = "spread"  # one pixel to a whole image
-        self.weight = weight.to(memory_format=torch.channels_last).requires_grad_()
-        bias_shape = (1, row.maps, self.out, self.out) if row.bias == "untied" else (row.maps,)
-        self.bias = None if row.bias == "none" else torch.zeros(bias_shape, requires_grad=True)
-        self.gamma = torch.ones(row.maps, requires_grad=True) if row.norm else None
-        self.beta = torch.zeros(row.maps, requires_grad=True) if row.norm else None
-
-    def parameters(self):
-        return [p for p in (self.weight, self.bias, self.gamma, self.beta) if p is not None]
-
-    def product(self, x):
-        row, w = self.row, self.weight
-        tied = self.bias if row.bias == "tied" else None
-        if self.mode == "gather":
-            y = F.linear(x.permute(0, 2, 3, 1).reshape(len(x), -1), w.permute(0, 2, 3, 1).reshape(row.maps, -1), tied)
-            return y.view(len(x), row.maps, 1, 1)
-        if self.mode == "spread":
-            y = x.view(len(x), -1) @ w.permute(0, 2, 3, 1).reshape(w.shape[0], -1)
-            return y.view(len(x), self.out, self.out, row.maps).permute(0, 3, 1, 2)
-        if row.op == "tconv":
-            return F.conv_transpose2d(x, w, tied, row.stride)
-        return F.conv2d(x, w, tied, row.stride)
-
-    def __call__(self, x, dropout, stats):
-        row = self.row
-        if row.dropout and dropout:
-            x = F.dropout(x, row.dropout)
-        a = self.product(x)
-        if row.bias == "untied":
-            a = a + self.bias
+    def __init__(self, row: Row, size: int, channels: int):
+        self.row = row
+        grows = row.op == "tconv"
+        self.size = (size - 1) * row.stride + row.kernel if grows else (size - row.kernel) // row.stride + 1
+        #: the whole image in one product: one window, or one pixel spread over an image
+        self.whole = row.op != "dense" and (size if not grows else self.size) == row.kernel
+        shape = (channels, row.maps) if grows else (row.maps, channels)
+        if row.op != "dense":
+            shape = (*shape, row.kernel, row.kernel)
+        bias = (row.maps, self.size, self.size) if row.bias == "untied" else (row.maps,)
+        weight = torch.randn(shape) * 0.01
+        self.parameters = {"weight": weight.to(memory_format=torch.channels_last) if row.op != "dense" else weight}
+        if row.bias != "none":
+            self.parameters["bias"] = torch.zeros(bias)
         if row.norm:
-            a = F.batch_norm(a, None, None, self.gamma, self.beta, True, 0.0, EPS)
-        if row.act == "lrelu":
-            return F.leaky_relu_(a, self.leak)
-        return torch.sigmoid(a) if row.act == "sigmoid" else a
+            self.parameters |= {"gamma": torch.ones(row.maps), "beta": torch.zeros(row.maps)}
+            self.running = (torch.zeros(row.maps), torch.ones(row.maps))  # mean, variance
+        for p in self.parameters.values():
+            p.requires_grad_()
+
+    def product(self, x: Tensor) -> Tensor:
+        row, w, n = self.row, self.parameters["weight"], len(x)
+        bias = self.parameters.get("bias") if row.bias == "tied" else None
+        if row.op == "dense":
+            return F.linear(x, w, bias)
+        if self.whole and row.op == "conv":
+            rows = F.linear(x.permute(0, 2, 3, 1).reshape(n, -1), w.permute(0, 2, 3, 1).flatten(1), bias)
+            return rows.view(n, row.maps, 1, 1)
+        if self.whole:
+            rows = x.view(n, -1) @ w.permute(0, 2, 3, 1).flatten(1)
+            return rows.view(n, self.size, self.size, row.maps).permute(0, 3, 1, 2)
+        return (F.conv_transpose2d if row.op == "tconv" else F.conv2d)(x, w, bias, row.stride)
+
+    def __call__(self, x: Tensor, dropout: bool) -> Tensor:
+        row, p = self.row, self.parameters
+        a = self.product(F.dropout(x, row.dropout) if row.dropout and dropout else x)
+        if row.bias == "untied":
+            a = a + p["bias"]
+        if row.norm:
+            a = F.batch_norm(a, *self.running, p["gamma"], p["beta"], True, MOMENTUM, EPS)
+        if row.act == "maxout":
+            return a.view(len(a), -1, PIECES).max(-1).values
+        if row.act == "sigmoid":
+            return torch.sigmoid(a)
+        return {"leaky": lambda: F.leaky_relu_(a, LEAK), "relu": a.relu_, "linear": lambda: a}[row.act]()
+
+
+class Peer:
+    """Networks, both optimisers, and the step. `dropout=False` and `load` make it comparable number by number."""
+
+    def __init__(self, model: str, *, seed: int = 0, dropout: bool = True, lr: float = 1e-4):
+        torch.manual_seed(seed)
+        self.tables, self.dropout = TABLES[model], dropout
+        size, channels = (self.tables.x[0], self.tables.x[2]) if len(self.tables.x) == 3 else (1, 2)
+        rows, nz = self.tables.networks, self.tables.nz
+        self.networks = {
+            "encoder": _build(rows["encoder"], size, channels if self.tables.gaussian else channels + nz),
+            "decoder": _build(rows["decoder"], 1, nz),
+            "image_tower": _build(rows["image_tower"], size, channels),
+            "code_tower": _build(rows["code_tower"], 1, nz),
+        }
+        width = _width(rows["image_tower"], channels) + _width(rows["code_tower"], nz)
+        self.networks["head"] = _build(rows["head"], 1, width)
+        self.players = [self._parameters("image_tower", "code_tower", "head"), self._parameters("encoder", "decoder")]
+        self.optimisers = [
+            torch.optim.Adam(list(p.values()), lr, (self.tables.beta1, 0.999), 1e-8, fused=True) for p in self.players
+        ]
+
+    def _parameters(self, *networks: str) -> dict[str, Tensor]:
+        """"network.layer.kind" -> parameter, in the order of the tables."""
+        return {
+            f"{name}.{i}.{kind}": p
+            for name in networks
+            for i, layer in enumerate(self.networks[name])
+            for kind, p in layer.parameters.items()
+        }
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Copies parameters from arrays in alikit's layouts: weights OHWI, or (O, I) of dense layers; bias (H, W, C)."""
+        for name, p in (self.players[0] | self.players[1]).items():
+            value = torch.from_numpy(np.ascontiguousarray(arrays[name]))
+            with torch.no_grad():
+                p.copy_(_channels_first(value) if p.ndim > 2 else value.view(p.shape))
+
+    def run(self, network: str, x: Tensor) -> Tensor:
+        for layer in self.networks[network]:
+            x = layer(x, self.dropout)
+        return x
+
+    def batch(self, images: Tensor, rows: Tensor) -> Tensor:
+        """Rows of images: (N, H, W, C) uint8 -> (n, C, H, W) float32 in [0, 1], channels_last; points as they are."""
+        x = images[rows]
+        return x if x.dtype != torch.uint8 else x.permute(0, 3, 1, 2).to(torch.float32).mul_(1 / 255)
+
+    def losses(self, x: Tensor, z: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """L_D and L_G (spec 1.2) of one forward pass. x: (N, C, H, W); z, eps: (N, nz, 1, 1); or (N, features)."""
+        if self.tables.gaussian:
+            mu, log_sigma = self.run("encoder", x).chunk(2, 1)
+            codes = mu + torch.exp(log_sigma) * eps
+        else:
+            codes = self.run("encoder", torch.cat([x, eps], 1))
+        images = torch.cat([x, self.run("decoder", z)])
+        pairs = [self.run("image_tower", images), self.run("code_tower", torch.cat([codes, z]))]
+        q, p = self.run("head", torch.cat(pairs, 1)).view(2, len(x))
+        return (F.softplus(-q) + F.softplus(p)).mean(), (F.softplus(q) + F.softplus(-p)).mean()
+
+    def gradients(self, losses: tuple[Tensor, Tensor]) -> list[tuple[Tensor, ...]]:
+        """Of L_D for D's parameters, of L_G for the generators', both at the parameters of the forward pass."""
+        d, g = (list(p.values()) for p in self.players)
+        return [torch.autograd.grad(losses[0], d, retain_graph=True), torch.autograd.grad(losses[1], g)]
+
+    def noise(self, n: int) -> Tensor:
+        return torch.randn((n, self.tables.nz, 1, 1) if len(self.tables.x) == 3 else (n, self.tables.nz))
+
+    def step(self, images: Tensor, rows: Tensor) -> tuple[float, float]:
+        """One training step on images[rows]; returns (L_D, L_G)."""
+        losses = self.losses(self.batch(images, rows), self.noise(len(rows)), self.noise(len(rows)))
+        for parameters, grads in zip(self.players, self.gradients(losses), strict=True):
+            for p, g in zip(parameters.values(), grads, strict=True):
+                p.grad = g
+        for optimiser in self.optimisers:
+            optimiser.step()
+        return losses[0].item(), losses[1].item()
+
+
+def _build(rows: tuple[Row, ...], size: int, channels: int) -> list[Layer]:
+    layers = []
+    for row in rows:
+        layers.append(Layer(row, size, channels))
+        size, channels = layers[-1].size, row.maps // (PIECES if row.act == "maxout" else 1)
+    return layers
+
+
+def _width(rows: tuple[Row, ...], channels: int) -> int:
+    return rows[-1].maps if rows else channels
+
+
+def _channels_first(value: Tensor) -> Tensor:
+    """(O, kH, kW, I) -> (O, I, kH, kW); an untied bias (H, W, C) -> (C, H, W)."""
+    return value.permute(0, 3, 1, 2) if value.ndim == 4 else value.permute(2, 0, 1)

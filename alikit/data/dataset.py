@@ -55,7 +55,7 @@ class Dataset:
 
     def take(self, indices: ArrayLike) -> np.ndarray:
         """A batch: (B, H, W, 3) uint8, a copy; the mixture: (B, 2) float32. IndexError outside 0..N-1."""
-        return np.take(self.images, self._checked(indices), axis=0)
+        return np.take(np.asarray(self.images), self._checked(indices), axis=0)
 
     def labels_of(self, indices: ArrayLike) -> np.ndarray | None:
         """The labels of a batch: (B,) or (B, 40) uint8; None for a set without labels."""

@@ -41,19 +41,26 @@ def fetch(file: Published, folder: Path, download: bool, report: Report) -> Path
 
 
 def _downloader(report: Report) -> Any:
+    """pooch's streaming, which besides refuses web pages and closes its connection also after an error."""
     import pooch
 
-    stream = pooch.HTTPDownloader(progressbar=report.shows_bars, chunk_size=_PIECE)
+    answers: list[Any] = []
+    hooks = {"response": lambda answer, **_: answers.append(answer)}
+    stream = pooch.HTTPDownloader(progressbar=report.shows_bars, chunk_size=_PIECE, hooks=hooks)
 
-    def refuse_web_pages(url: str, output_file: str, caller: Any) -> None:
-        stream(url, output_file, caller)
+    def download(url: str, output_file: str, caller: Any) -> None:
+        try:
+            stream(url, output_file, caller)
+        finally:
+            for answer in answers:
+                answer.close()
         if looks_like_html(output_file):
             raise DataError(
                 f"{url} answered with a web page instead of the file (Google Drive does so when its download quota "
                 f"is used up): try again tomorrow, or fetch the file by hand; {DEMO_HINT}"
             )
 
-    return refuse_web_pages
+    return download
 
 
 def _missing(file: Published, target: Path, how: str) -> DataError:
@@ -66,4 +73,4 @@ def _reason(error: Exception) -> str:
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"HTTP status {error.response.status_code}"
-    return "no answer in time" if isinstance(error, requests.Timeout) else "no connection"
+    return "no answer in time" if isinstance(error, requests.Timeout) else "no connection, or it broke off"

@@ -227,14 +227,14 @@ def _tones(rng: np.random.Generator, stem: float) -> _Tones:
         strong = rng.uniform(0.08, 0.22) * np.array([np.cos(angle), np.sin(angle)])
         ground, ink = (strong, ink) if rng.random() < 0.6 else (ground, strong)
     wall = np.clip(0.46 + 0.16 * rng.standard_normal(), 0.10, 0.95)
-    cast = _chroma(rng, 0.5, 0.022)  # the camera's white balance
+    cast = _chroma(rng, 0.5, 0.020)  # the camera's white balance
     return _Tones(_rgb(wall, cast + _chroma(rng, wall, 0.030)), _rgb(level, cast + ground), _rgb(other, cast + ink))
 
 
 def _chroma(rng: np.random.Generator, level: float, spread: float) -> np.ndarray:
     """R - Y and B - Y of a tone of luma `level`: from warm to cool mostly, heavy-tailed, bluer where it is dark."""
     cool = rng.laplace(0.0, spread)
-    return np.array([-0.004 - 0.4 * cool + rng.laplace(0.0, 0.011), 0.062 - 0.10 * level + cool])
+    return np.array([-0.006 - 0.4 * cool + rng.laplace(0.0, 0.009), 0.059 - 0.10 * level + cool])
 
 
 def _rgb(level: float, chroma: np.ndarray) -> np.ndarray:

@@ -194,7 +194,7 @@ def _duration(seconds: float) -> str:
 
 def _plain(name: str, value: Any) -> Value:
     """The value as Python's json knows it; None for what is no finite number."""
-    if callable(getattr(value, "item", None)):  # a NumPy scalar
+    if getattr(value, "ndim", None) == 0:  # a NumPy scalar or an array of no dimensions
         value = value.item()
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -11,6 +11,7 @@ from scipy.io import savemat
 
 import alikit.data.cifar10
 import alikit.data.files
+from alikit.errors import DataError
 
 RECORDS = 20  # per CIFAR-10 file, instead of 10,000
 
@@ -30,6 +31,22 @@ def private_cache(tmp_path, monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", local_only)
     return folder
+
+
+@pytest.fixture
+def attempt():
+    """Call a reader on a damaged file: its result, or None where it refused with one line that names the file."""
+
+    def run(reader, path):
+        try:
+            return reader()
+        except DataError as error:
+            message = str(error)
+        assert str(path) in message
+        assert "\n" not in message
+        return None
+
+    return run
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def test_each_line_is_there_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [np.zeros(2), [1.0], {"a": 1}, 1j])
 def test_values_that_are_no_plain_values(tmp_path: Path, value: object) -> None:
-    with MetricsLog(tmp_path / "m.jsonl") as log, pytest.raises(ValueError, match="'a' is|one element|size 1"):
+    with MetricsLog(tmp_path / "m.jsonl") as log, pytest.raises(ValueError, match="'a' is"):
         log.write(1, {"a": value})  # type: ignore[dict-item]
 
 

@@ -1,0 +1,77 @@
+"""What all commands share: one line for an error, the exit code of DESIGN's table, and options that check themselves."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from alikit.errors import AlikitError
+
+
+def run(main: Callable[[], int]) -> int:
+    """Calls a command's main function; returns its exit code, after one line on stderr where it failed."""
+    try:
+        return main()
+    except AlikitError as error:
+        print(f"alikit: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("alikit: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has left: nothing to say, nobody to say it to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError:
+        print("alikit: error: out of memory; a smaller --batch-size or --width needs less", file=sys.stderr)
+        return AlikitError.exit_code
+
+
+def parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
+    """A parser in the common look: examples under the options, no abbreviations."""
+    return argparse.ArgumentParser(
+        prog=f"python -m alikit.{prog}",
+        description=description,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def whole(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
+    """An option's type: an integer in [low, high]."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"a whole number is wanted, not {text!r}") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"from {low} up is wanted, not {value}" if value < low else f"{value} is too large")
+        return value
+
+    return parse
+
+
+def number(low: float, high: float, *, above: bool = False, below: bool = False) -> Callable[[str], float]:
+    """An option's type: a finite number in [low, high]; `above` and `below` exclude the ends."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"a number is wanted, not {text!r}") from None
+        too_low = value < low or (above and value == low)
+        if not math.isfinite(value) or too_low or value > high or (below and value == high):
+            bounds = f"{'above' if above else 'from'} {low:g}" + ("" if math.isinf(high) else f" {'below' if below else 'to'} {high:g}")
+            raise argparse.ArgumentTypeError(f"a number {bounds} is wanted, not {text}")
+        return value
+
+    return parse
+
+
+def given(options: argparse.Namespace, names: Sequence[str]) -> dict[str, object]:
+    """The options among `names` that the user gave (all have the default None)."""
+    return {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}

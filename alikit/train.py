@@ -1,0 +1,147 @@
+"""`python -m alikit.train SET`: train ALI, watch it, stop it, go on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from alikit import console, startup
+from alikit.errors import UsageError
+
+SETS = ("svhn", "cifar10", "celeba", "tiny-imagenet", "mixture", "folder")
+
+EXAMPLES = """\
+  python -m alikit.train svhn --demo                   three minutes, nothing to download
+  python -m alikit.train svhn                          the paper's networks and constants on the train split
+  python -m alikit.train svhn --split extra            ... on the split the paper used (1.3 GB)
+  python -m alikit.train folder --data ~/pictures --size 64 --steps 20000
+  python -m alikit.train svhn --resume                 go on with the newest svhn run under runs/
+
+A run is a folder, runs/00000-svhn by default: config.json, metrics.jsonl, pictures (samples, reconstructions: odd
+columns the originals, even columns their reconstructions; latents: codes against the prior) and checkpoints.
+Ctrl-C and SIGTERM save a checkpoint first. Exit codes: 0 done, 1 failure, 2 usage, 3 data missing or damaged,
+4 device unusable, 5 training diverged, 130 and 143 stopped by a signal.
+"""
+
+#: options that override a field of the configuration of the same name
+OVERRIDES = (
+    "data split size model epochs steps batch_size lr beta1 beta2 adam_eps seed width nz init_std ema device precision"
+    " log_every sample_every checkpoint_every keep"
+).split()
+
+
+def _parser() -> argparse.ArgumentParser:
+    cli = console.parser("train", "Train Adversarially Learned Inference (Dumoulin et al. 2016).", EXAMPLES)
+    whole, number = console.whole, console.number
+    cli.add_argument("set", choices=SETS, help="the data set, with its preset of networks and constants")
+
+    data = cli.add_argument_group("data")
+    data.add_argument("--data", metavar="DIR", help="its folder (default $ALIKIT_DATA, else the user's cache); svhn also: synthetic")
+    data.add_argument("--split", metavar="NAME", help="what to train on (default train)")
+    data.add_argument("--size", metavar="N", type=whole(1), help="folder: side of the images, 32 or 64 (default 64)")
+
+    game = cli.add_argument_group("training (defaults: the paper's, by set)")
+    length = game.add_mutually_exclusive_group()
+    length.add_argument("--steps", metavar="N", type=whole(1), help="length in steps")
+    length.add_argument("--epochs", metavar="X", type=number(0, 1e9, above=True), help="length in passes over the split")
+    game.add_argument("--batch-size", metavar="N", type=whole(2), help="images a step (100; tiny-imagenet 128)")
+    game.add_argument("--lr", metavar="X", type=number(0, 1, above=True), help="Adam's step size (1e-4)")
+    game.add_argument("--beta1", metavar="X", type=number(0, 1, below=True), help="Adam's beta1 (0.5; mixture 0.2)")
+    game.add_argument("--beta2", metavar="X", type=number(0, 1, below=True), help="Adam's beta2 (0.999)")
+    game.add_argument("--adam-eps", metavar="X", type=number(0, 1, above=True), help="Adam's eps, beside sqrt(v) (1e-8)")
+    game.add_argument("--seed", metavar="N", type=whole(0), help="of weights, batches, noise (0)")
+    game.add_argument("--ema", metavar="RATE", type=number(0, 1, above=True), help="average encoder and decoder weights at this rate")
+    game.add_argument("--model", metavar="NAME", help="other networks: cifar10-paper, cifar10-untied, celeba-paper, mixture-dropout, ...")
+    game.add_argument("--width", metavar="X", type=number(0, 16, above=True), help="factor on the maps of hidden layers (1)")
+    game.add_argument("--nz", metavar="N", type=whole(1, 65536), help="size of the code z")
+    game.add_argument("--init-std", metavar="X", type=number(0, 10, above=True), help="of initial weights (0.01; mixture 0.02)")
+
+    machine = cli.add_argument_group("machine")
+    machine.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default auto")
+    machine.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="default fp32; the CPU knows no other")
+    machine.add_argument("--threads", metavar="N", type=whole(1, 4096), help="CPU threads (default all cores)")
+
+    run = cli.add_argument_group("run")
+    run.add_argument("--out", metavar="DIR", type=Path, help="run folder (default runs/<number>-<set>)")
+    run.add_argument("--resume", metavar="PATH", nargs="?", const="auto", help="go on from a run folder or checkpoint; auto: the newest run of this set, or --out, or a new run")
+    run.add_argument("--log-every", metavar="N", type=whole(1), help="steps between lines of metrics.jsonl")
+    run.add_argument("--sample-every", metavar="N", type=whole(1), help="steps between pictures")
+    run.add_argument("--checkpoint-every", metavar="N", type=whole(1), help="steps between checkpoints")
+    run.add_argument("--keep", metavar="N", type=whole(1), help="newest checkpoints to keep (3)")
+    run.add_argument("--demo", action="store_true", help="svhn: drawn house numbers and a narrow network, three minutes; mixture: a short run")
+    run.add_argument("--dry-run", action="store_true", help="print what would run, write nothing")
+    run.add_argument("--quiet", action="store_true", help="print warnings and errors only")
+    return cli
+
+
+def _train(options: argparse.Namespace) -> int:
+    from alikit import backend
+    from alikit.training import config as configs
+    from alikit.training import loop, session
+
+    overrides = console.given(options, OVERRIDES)
+    threads = options.threads or startup.default_threads()
+    backend.set_threads(threads)
+    folder, checkpoint, saved = options.out, None, None
+    if options.resume is not None:
+        folder, checkpoint = session.resume_point(options.resume, options.out, options.set)
+        saved = session.saved_config(folder, checkpoint) if folder else None
+        folder = folder or options.out
+    elif folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"--out {folder}: holds files already; --resume goes on with a run, another folder begins one")
+    if saved is None:
+        config = configs.resolve(options.set, overrides, options.demo)
+    else:
+        demo = configs.DEMO.get(options.set, {}) if options.demo else {}
+        config = configs.continued(saved, {**demo, **overrides, "dataset": options.set})
+    asked = config.device if "device" in overrides else "auto"
+    config, reason = session.settle(configs.replace(config, threads=threads, device=asked))
+    if options.dry_run:
+        return _dry_run(config, folder, reason)
+    say = (lambda _: None) if options.quiet else print
+    say(f"device: {config.device} ({reason}), {threads} threads, {config.precision}{_blas_note(options)}")
+    dataset = session.open_training_data(config, options.quiet)
+    run, held = session.start(config, dataset, folder, checkpoint, options.quiet)
+    say(f"data: {len(dataset):,} of {dataset.name} {dataset.split} ({dataset.source}); held out: {held}")
+    say(_beginning(run, checkpoint))
+    code = loop.train(run, quiet=options.quiet)
+    say(f"{'stopped' if code else 'done'} after {run.step} steps: {run.folder}")
+    return code
+
+
+def _blas_note(options: argparse.Namespace) -> str:
+    return f", OPENBLAS_CORETYPE={options.coretype} set for this AMD processor" if options.coretype else ""
+
+
+def _beginning(run, checkpoint: Path | None) -> str:
+    parameters = sum(p.data.size for p in run.trainer.model.parameters())
+    origin = f"goes on from {checkpoint.name}" if checkpoint else "begins"
+    return f"run: {run.folder} {origin}; {run.config.model}, {parameters:,} parameters, {run.total_steps:,} steps"
+
+
+def _dry_run(config, folder: Path | None, reason: str) -> int:
+    """Prints the resolved configuration and the networks."""
+    from alikit.training import config as configs
+    from alikit.training import state
+
+    model = state.build_model(config)
+    print(json.dumps(configs.to_json(config), indent=2))
+    print(f"device: {config.device} ({reason})")
+    print(f"run folder: {folder or 'a new one under runs/'}")
+    for name in ("encoder", "decoder", "discriminator"):
+        print(f"{name}: {sum(p.data.size for p in getattr(model, name).parameters()):,} parameters")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    options = _parser().parse_args(argv)
+    options.coretype = startup.prepare_blas()
+    return console.run(lambda: _train(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

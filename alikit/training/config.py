@@ -1,0 +1,135 @@
+"""A run's configuration: presets of the paper, what overrides them, what a resumed run may not change.
+
+Everything that decides the numbers of a run is in `Config`, resolved before the first step, saved as config.json and
+inside every checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from alikit.errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, resolved. Defaults are those of the paper's image experiments (spec 3.1)."""
+
+    dataset: str
+    model: str
+    data: str | None = None
+    split: str = "train"
+    size: int | None = None
+    epochs: float = 100.0
+    steps: int | None = None  # overrides epochs
+    batch_size: int = 100
+    lr: float = 1e-4
+    beta1: float = 0.5
+    beta2: float = 0.999
+    adam_eps: float = 1e-8
+    seed: int = 0
+    width: float = 1.0
+    nz: int | None = None
+    init_std: float | None = None
+    ema: float | None = None
+    device: str = "auto"
+    precision: str = "fp32"
+    threads: int = 1
+    log_every: int = 10
+    sample_every: int = 500
+    checkpoint_every: int = 500
+    keep: int = 3
+
+
+#: the options that may differ between a checkpoint and the run that goes on from it: they change no number
+FREE = frozenset(
+    ("data", "epochs", "steps", "device", "threads", "log_every", "sample_every", "checkpoint_every", "keep")
+)
+
+#: spec 3.1; the mixture's beta1 is 0.2 in today's notation
+PRESETS: dict[str, Config] = {
+    "svhn": Config("svhn", "svhn"),
+    "cifar10": Config("cifar10", "cifar10", epochs=6475),
+    "celeba": Config("celeba", "celeba", epochs=123),
+    "tiny-imagenet": Config("tiny-imagenet", "tiny-imagenet", epochs=125, batch_size=128),
+    "mixture": Config(
+        "mixture", "mixture", epochs=200, beta1=0.2, log_every=100, sample_every=10_000, checkpoint_every=10_000
+    ),
+    "folder": Config("folder", "tiny-imagenet", size=64),
+}
+
+#: networks that fit a folder's images, by size
+FOLDER_MODELS = {32: "svhn", 64: "tiny-imagenet"}
+
+#: a run that anyone can watch from beginning to end: drawn house numbers, narrow networks
+DEMO: dict[str, dict[str, Any]] = {
+    "svhn": {
+        "data": "synthetic",
+        "width": 0.375,
+        "nz": 64,
+        "batch_size": 64,
+        "steps": 1000,
+        "lr": 4e-4,
+        "log_every": 10,
+        "sample_every": 250,
+        "checkpoint_every": 250,
+    },
+    "mixture": {"steps": 3000, "lr": 3e-4, "sample_every": 1000, "checkpoint_every": 1000},
+}
+
+
+def resolve(dataset: str, overrides: dict[str, Any], demo: bool = False) -> Config:
+    """The preset, the demo's settings if asked for, then what the user gave.
+
+    UsageError where options contradict each other.
+    """
+    config = PRESETS[dataset]
+    if demo:
+        if dataset not in DEMO:
+            raise UsageError(f"--demo: shows svhn (drawn house numbers) or mixture, not {dataset}")
+        config = replace(config, **DEMO[dataset])
+    config = replace(config, **overrides)
+    if dataset == "folder" and "model" not in overrides:
+        config = replace(config, model=_folder_model(config.size))
+    if config.ema is not None and not 0 < config.ema <= 1:
+        raise UsageError(f"--ema: a rate in (0, 1] is wanted, not {config.ema}")
+    return config
+
+
+def _folder_model(size: int | None) -> str:
+    if size not in FOLDER_MODELS:
+        sizes = " or ".join(str(s) for s in FOLDER_MODELS)
+        raise UsageError(f"--size {size}: the networks take folders of {sizes} pixels")
+    return FOLDER_MODELS[size]
+
+
+def to_json(config: Config) -> dict[str, Any]:
+    """As a JSON object."""
+    return asdict(config)
+
+
+def from_json(values: dict[str, Any]) -> Config:
+    """The inverse of `to_json`; DataError where fields are missing or unknown."""
+    known = {f.name for f in fields(Config)}
+    if not isinstance(values, dict) or values.keys() != known:
+        odd = sorted(known.symmetric_difference(values)) if isinstance(values, dict) else "everything"
+        raise DataError(f"the saved configuration does not fit this version of alikit: {odd}")
+    return Config(**values)
+
+
+def continued(saved: Config, overrides: dict[str, Any]) -> Config:
+    """The configuration of a run that goes on from a checkpoint: the saved one with what the user gave.
+
+    UsageError listing every difference that would change the run's numbers.
+    """
+    differences = [
+        f"{name} is {value!r}, the checkpoint has {getattr(saved, name)!r}"
+        for name, value in overrides.items()
+        if name not in FREE and value != getattr(saved, name)
+    ]
+    if differences:
+        raise UsageError("--resume: another configuration than the checkpoint's: " + "; ".join(differences))
+    if "epochs" in overrides and "steps" not in overrides:
+        overrides = {**overrides, "steps": None}
+    return replace(saved, **overrides)

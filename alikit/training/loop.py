@@ -1,0 +1,120 @@
+"""The loop: step, log, look, save. It knows nothing about losses.
+
+Order at a step's end: the metrics line, the pictures, then the checkpoint that counts on both. A run killed at any
+moment goes on from its newest checkpoint and writes the same lines and pictures again.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from alikit.training import runs, state
+from alikit.training.config import Config
+from alikit.training.feed import Feed
+from alikit.training.log import Figures, MetricsLog, Progress
+from alikit.training.monitor import Monitor
+from alikit.training.step import StepResult, Trainer
+
+
+@dataclass
+class Run:
+    """A run in progress: everything the loop needs."""
+
+    folder: Path
+    config: Config
+    trainer: Trainer
+    feed: Feed
+    monitor: Monitor
+    total_steps: int
+    step: int = 0  # steps done
+    continued: bool = False  # whether the folder holds an earlier part of this run
+
+
+class Interrupt:
+    """Turns SIGINT and SIGTERM into a flag that the loop looks at; a second signal acts at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    @contextmanager
+    def listening(self) -> Iterator[Interrupt]:
+        before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+
+
+def train(run: Run, *, quiet: bool) -> int:
+    """Runs to the end, or to a signal; returns the exit code: 0, 130 or 143.
+
+    DivergedError where training diverged: the last checkpoint is then the last good one.
+    """
+    resume_step = run.step if run.continued else None
+    with (
+        Interrupt().listening() as interrupt,
+        MetricsLog(run.folder / runs.METRICS, resume_step) as metrics,
+        MetricsLog(run.folder / runs.TIMING, resume_step) as timing,
+        Progress(run.total_steps, start_step=run.step, quiet=quiet) as progress,
+    ):
+        if run.continued:
+            runs.rewind(run.folder, run.step)
+        while run.step < run.total_steps and interrupt.signal is None:
+            _one_step(run, metrics, timing, progress)
+            last = run.step == run.total_steps or interrupt.signal is not None
+            if last or run.step % run.config.checkpoint_every == 0:
+                metrics.sync()
+                save(run)
+    return 0 if interrupt.signal is None else 128 + interrupt.signal
+
+
+def save(run: Run) -> None:
+    """Writes the checkpoint of this step and removes those that `keep` no longer covers."""
+    path = runs.checkpoint_path(run.folder, run.step)
+    state.save(path, run.trainer, run.config, run.step, run.feed.dataset.checksum)
+    runs.prune(run.folder, run.config.keep)
+
+
+def _one_step(run: Run, metrics: MetricsLog, timing: MetricsLog, progress: Progress) -> None:
+    began = time.perf_counter()
+    x = run.feed.batch(run.step)
+    result = run.trainer.step(x, run.step)
+    seconds = time.perf_counter() - began
+    run.step += 1
+    progress.update(
+        len(x), lambda: Figures(result.loss_d, result.loss_g, result.prob_data, result.prob_sample)
+    )
+    end = run.step == run.total_steps
+    look = end or run.step % run.config.sample_every == 0
+    if look or run.step == 1 or run.step % run.config.log_every == 0:
+        seen = run.monitor.look(run.step) if look else {}
+        metrics.write(run.step, _line(run, result) | seen)
+        timing.write(run.step, {"seconds": round(seconds, 6), "images_per_second": round(len(x) / seconds, 2)})
+        if "reconstruction_error" in seen:
+            progress.note(_summary(run.step, seen))
+
+
+def _line(run: Run, result: StepResult) -> dict[str, float]:
+    images = run.step // run.feed.order.steps_per_epoch * run.feed.order.n
+    images += run.step % run.feed.order.steps_per_epoch * run.feed.order.batch_size
+    return {"images": images, "epoch": images / run.feed.order.n} | result._asdict()
+
+
+def _summary(step: int, seen: dict[str, float]) -> str:
+    return (
+        f"step {step}: pictures; reconstruction error {seen['reconstruction_error']:.4f}, "
+        f"{seen['reconstruction_ratio']:.2f} of a random image's (1: the encoder is ignored); "
+        f"codes' mean KS distance to the prior {seen['latent_ks_mean']:.3f}"
+    )

@@ -1,0 +1,110 @@
+"""What a run shows every `sample_every` steps: pictures, and numbers on held-out data for metrics.jsonl.
+
+Everything runs in evaluation mode (population statistics, no dropout; spec 3.3), with the averaged weights where there
+are any, on the same held-out images and from the same prior codes throughout, so that pictures compare.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+
+from alikit.autograd import Tensor, no_grad
+from alikit.metrics.latent import latent_health
+from alikit.metrics.mixture import mixture_coverage
+from alikit.metrics.reconstruction import reconstruction_error, reconstruction_ratio
+from alikit.models import ALI
+from alikit.nn import Pass
+from alikit.training import images, plots
+from alikit.training.runs import picture_path
+from alikit.training.step import Trainer
+
+SAMPLES = 64
+PAIRS = 32
+HELD_OUT = 500
+POINTS = 2500
+
+
+class Monitor:
+    """Looks at a trainer's model.
+
+    held_out   (N, ...) float32 images in [0, 1] that training does not see, at least two
+    run        folder for the pictures
+    """
+
+    def __init__(self, trainer: Trainer, held_out: np.ndarray, run: Path, means: np.ndarray | None, std: float):
+        self.trainer, self.run = trainer, run
+        self.x, self.means, self.std = held_out, means, std
+        self.how = Pass(training=False, seed=trainer.seed)
+
+    def look(self, step: int) -> dict[str, float]:
+        """Draws the pictures of this step and returns its numbers."""
+        with no_grad(), self.trainer.ema.applied() if self.trainer.ema else nullcontext():
+            if self.means is not None:
+                return self._look_at_points(step, self.means)
+            return self._look_at_images(step)
+
+    def _look_at_images(self, step: int) -> dict[str, float]:
+        model = self.trainer.model
+        mu, sigma, z, reconstructions = encode_decode(model, self.x, self.how)
+        samples = decode(model, model.prior(SAMPLES, self.how).data)
+        images.save_png(picture_path(self.run, "samples", step), images.sample_grid(samples))
+        pairs = images.reconstruction_grid(self.x[:PAIRS], reconstructions[:PAIRS])
+        images.save_png(picture_path(self.run, "reconstructions", step), pairs)
+        images.save_png(picture_path(self.run, "latents", step), plots.latent_health(mu, sigma, z))
+        return self._numbers(mu, sigma, z, reconstructions)
+
+    def _look_at_points(self, step: int, means: np.ndarray) -> dict[str, float]:
+        model = self.trainer.model
+        mu, sigma, z, reconstructions = encode_decode(model, self.x, self.how)
+        prior = model.prior(4 * POINTS, self.how).data
+        generated = decode(model, prior).reshape(-1, 2)
+        points, rebuilt = self.x.reshape(-1, 2), reconstructions.reshape(-1, 2)
+        modes = np.argmin(np.square(points[:, None] - means).sum(axis=2), axis=1)
+        picture = plots.mixture_figure(
+            points[:POINTS], modes[:POINTS], z[:POINTS], rebuilt[:POINTS], prior.reshape(-1, 2)[:POINTS], generated[:POINTS]
+        )
+        images.save_png(picture_path(self.run, "samples", step), picture)
+        images.save_png(picture_path(self.run, "latents", step), plots.latent_health(mu, sigma, z))
+        coverage = {f"coverage_{k}": v for k, v in mixture_coverage(generated, means, self.std).items()}
+        return self._numbers(mu, sigma, z, reconstructions) | coverage
+
+    def _numbers(
+        self, mu: np.ndarray | None, sigma: np.ndarray | None, z: np.ndarray, reconstructions: np.ndarray
+    ) -> dict[str, float]:
+        health = {f"latent_{k}": v for k, v in latent_health(mu, sigma, z).items()}
+        return {
+            "reconstruction_error": reconstruction_error(self.x, reconstructions),
+            "reconstruction_ratio": reconstruction_ratio(self.x, reconstructions),
+        } | health
+
+
+def encode_decode(
+    model: ALI, x: np.ndarray, how: Pass, chunk: int = 100
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray, np.ndarray]:
+    """Codes and reconstructions of x: (N, H, W, C), decode(sampled z) as in the paper (spec 1.4), chunk by chunk.
+
+    Returns mu and sigma (N, nz), None for an encoder that is not Gaussian; z (N, nz); reconstructions like x.
+    """
+    rows = []
+    for start in range(0, len(x), chunk):
+        part = Tensor(x[start : start + chunk])
+        here = how._replace(step=start)  # every chunk draws noise of its own
+        z = model.encode(part, here)
+        codes = model.code_parameters(part, here)
+        rows.append((codes, z.data, model.decode(z, here).data))
+    flat = (len(x), model.spec.nz)
+    codes_flat: list[np.ndarray | None] = [None, None]
+    if not model.spec.noise:
+        codes_flat = [np.concatenate([c[k] for c, _, _ in rows if c]).reshape(flat) for k in (0, 1)]
+    z_all = np.concatenate([z for _, z, _ in rows]).reshape(flat)
+    return codes_flat[0], codes_flat[1], z_all, np.concatenate([r for _, _, r in rows])
+
+
+def decode(model: ALI, z: np.ndarray, chunk: int = 100) -> np.ndarray:
+    """x~ of codes z: (N, nz) or (N, 1, 1, nz) -> (N, H, W, C), in evaluation mode."""
+    z = z.reshape(-1, 1, 1, model.spec.nz)
+    parts = [model.decode(Tensor(z[a : a + chunk]), Pass()).data for a in range(0, len(z), chunk)]
+    return np.concatenate(parts)

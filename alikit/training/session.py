@@ -1,0 +1,148 @@
+"""From a resolved configuration to a run that is ready for its next step: data, networks, folder, checkpoint."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import alikit
+from alikit import backend
+from alikit.data import Dataset, open_dataset
+from alikit.errors import DataError, UsageError
+from alikit.training import runs, state
+from alikit.training.config import Config, continued, from_json, to_json
+from alikit.training.feed import Feed, held_out
+from alikit.training.loop import Run
+from alikit.training.monitor import HELD_OUT, POINTS, Monitor
+
+ROOT = Path("runs")
+
+
+def resume_point(resume: str, out: Path | None, label: str) -> tuple[Path | None, Path | None]:
+    """What `--resume` means: (run folder, checkpoint); no folder where "auto" finds no earlier run, no checkpoint
+    where the run was stopped before its first one.
+
+    DataError where PATH holds no run, or its checkpoints cannot be read.
+    """
+    if resume == "auto":
+        folder = out if out is not None else runs.latest_run(ROOT, label)
+        if folder is None or not folder.exists():
+            return None, None
+    else:
+        folder = Path(resume)
+        if folder.is_file():
+            return folder.parent, folder
+    if not runs.checkpoints(folder) and (resume == "auto" or (folder / runs.CONFIG).exists()):
+        return folder, None
+    return folder, runs.find_checkpoint(folder, warn=print_warning)
+
+
+def print_warning(text: str) -> None:
+    """A warning to the user, on stderr."""
+    import sys
+
+    print(f"alikit: warning: {text}", file=sys.stderr, flush=True)
+
+
+def saved_config(folder: Path, checkpoint: Path | None) -> Config | None:
+    """The configuration of an earlier run: its checkpoint's, else config.json's, None where neither was written."""
+    if checkpoint is not None:
+        return state.read_meta(checkpoint)[2]
+    try:
+        return from_json(json.loads((folder / runs.CONFIG).read_text())["options"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder / runs.CONFIG}: cannot be read ({error})") from None
+
+
+def settle(config: Config) -> tuple[Config, str]:
+    """Chooses the device and checks the precision; (configuration with the device chosen, why)."""
+    device, reason = backend.choose_device(config.device)
+    backend.check_precision(device, config.precision)
+    return replace(config, device=device), reason
+
+
+def open_training_data(config: Config, quiet: bool) -> Dataset:
+    """The data set of the run; DataError naming the way out where it is not at hand."""
+    return open_dataset(
+        config.dataset, data=config.data, split=config.split, size=config.size, seed=config.seed, quiet=quiet
+    )
+
+
+def total_steps(config: Config, images: int) -> int:
+    """Steps of the run: `steps`, or all batches of `epochs`, the last smaller one of each included (spec 1.6)."""
+    return config.steps or math.ceil(config.epochs * math.ceil(images / config.batch_size))
+
+
+def start(config: Config, dataset: Dataset, folder: Path | None, checkpoint: Path | None, quiet: bool) -> tuple[Run, str]:
+    """A run ready for its next step, and a line about the held-out data.
+
+    folder      of the run to write into;  checkpoint: to go on from, None to begin
+    """
+    arrays, meta = {}, None
+    if checkpoint is not None:
+        arrays, meta, saved = state.read_meta(checkpoint)
+        config = continued(saved, {k: v for k, v in to_json(config).items() if v != getattr(saved, k)})
+        if meta["data_checksum"] != dataset.checksum:
+            raise UsageError(f"--resume: the data differ from the checkpoint's ({dataset.source})")
+    feed = Feed(dataset, config.batch_size, config.seed)
+    trainer = state.build_trainer(config)
+    if meta is None:
+        trainer.model.start_at_mean_image(feed.mean_images())
+    else:
+        state.restore(trainer, checkpoint, arrays, meta)
+    means, std = mixture_constants(config)
+    x, held = held_out(config, dataset, POINTS if means is not None else HELD_OUT, quiet)
+    step = 0 if meta is None else int(meta["step"])
+    is_continued = folder is not None and (folder / runs.CONFIG).exists()
+    folder = make_folder(folder, config)
+    monitor = Monitor(trainer, x, folder, means, std)
+    run = Run(folder, config, trainer, feed, monitor, total_steps(config, len(dataset)), step, is_continued)
+    runs.write_json(folder / runs.CONFIG, record(run, held))
+    return run, held
+
+
+def mixture_constants(config: Config) -> tuple[Any, float]:
+    """Means (25, 2) and standard deviation of the mixture's components; (None, 0) for images."""
+    if config.dataset != "mixture":
+        return None, 0.0
+    from alikit.data.mixture import MEANS, SIGMA
+
+    return MEANS, SIGMA
+
+
+def make_folder(folder: Path | None, config: Config) -> Path:
+    """The folder to write into: the one given, made if need be, or a new numbered one."""
+    if folder is None:
+        return runs.new_run(ROOT, config.dataset)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise runs.write_error(folder, error) from None
+    return folder
+
+
+def record(run: Run, held: str) -> dict[str, Any]:
+    """config.json: the options, resolved, and what else decides the numbers."""
+    libraries = {name: version(name) for name in ("numpy", "h5py", "pillow", "scipy")}
+    dataset = run.feed.dataset
+    return {
+        "options": to_json(run.config),
+        "total_steps": run.total_steps,
+        "data": {
+            "source": dataset.source,
+            "split": dataset.split,
+            "images": len(dataset),
+            "sha256": dataset.checksum,
+            "held_out": held,
+        },
+        "parameters": sum(p.data.size for p in run.trainer.model.parameters()),
+        "versions": {"alikit": alikit.__version__, "python": platform.python_version(), **libraries},
+        "machine": {"processor": platform.processor() or platform.machine(), "system": platform.system()},
+    }

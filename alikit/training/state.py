@@ -1,0 +1,91 @@
+"""A Trainer as named arrays and back: what a checkpoint holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import alikit
+from alikit import models
+from alikit.backend import to_numpy
+from alikit.errors import DataError
+from alikit.models import ALI
+from alikit.optim import AdamSettings
+from alikit.training import checkpoint
+from alikit.training.config import Config, from_json, to_json
+from alikit.training.step import Trainer
+
+
+def build_model(config: Config) -> ALI:
+    """The configuration's networks with fresh weights. ValueError for an unknown model."""
+    if config.model not in models.SPECS:
+        raise ValueError(f"unknown model {config.model!r}; there are {', '.join(models.SPECS)}")
+    spec = models.SPECS[config.model]
+    if config.width != 1.0 or config.nz is not None:
+        spec = spec.resized(config.width, config.nz)
+    if config.init_std is not None:
+        spec = replace(spec, std=config.init_std)
+    return ALI(spec, seed=config.seed)
+
+
+def build_trainer(config: Config) -> Trainer:
+    """A fresh Trainer for the configuration."""
+    settings = AdamSettings(config.lr, config.beta1, config.beta2, config.adam_eps)
+    return Trainer(build_model(config), settings, seed=config.seed, ema=config.ema)
+
+
+def _sections(trainer: Trainer) -> dict[str, dict[str, Any]]:
+    sections = {"model": trainer.model.state(), "adam_d": trainer.adam_d.state(), "adam_g": trainer.adam_g.state()}
+    if trainer.ema is not None:
+        sections["ema"] = trainer.ema.state()
+    return sections
+
+
+def save(path: Path, trainer: Trainer, config: Config, step: int, data_checksum: str) -> None:
+    """Writes everything that the next step depends on; AlikitError where the disk refuses."""
+    arrays = {
+        f"{section}/{name}": to_numpy(array)
+        for section, named in _sections(trainer).items()
+        for name, array in named.items()
+    }
+    meta = {
+        "alikit": alikit.__version__,
+        "config": to_json(config),
+        "step": step,
+        "adam_steps": {"d": trainer.adam_d.steps, "g": trainer.adam_g.steps},
+        "data_checksum": data_checksum,
+    }
+    checkpoint.save(path, arrays, meta)
+
+
+def read_meta(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], Config]:
+    """(arrays, meta, configuration) of a checkpoint; DataError where it is damaged or does not fit this version."""
+    arrays, meta = checkpoint.load(path)
+    try:
+        config = from_json(meta["config"])
+        if config.model not in models.SPECS or not isinstance(meta["step"], int):
+            raise KeyError("model")
+    except (KeyError, TypeError):
+        raise DataError(f"{path}: no checkpoint of a training run") from None
+    return arrays, meta, config
+
+
+def restore(trainer: Trainer, path: Path, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+    """Copies a checkpoint's arrays into the trainer; DataError where they do not fit it."""
+    try:
+        steps = meta["adam_steps"]
+        trainer.model.load_state(section(arrays, "model"))
+        trainer.adam_d.load_state(section(arrays, "adam_d"), int(steps["d"]))
+        trainer.adam_g.load_state(section(arrays, "adam_g"), int(steps["g"]))
+        if trainer.ema is not None:
+            trainer.ema.load_state(section(arrays, "ema"))
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: does not hold the state of this model ({error})") from None
+
+
+def section(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """The arrays below `name/`, without that prefix."""
+    return {k[len(name) + 1 :]: v for k, v in arrays.items() if k.startswith(f"{name}/")}
