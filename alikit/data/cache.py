@@ -84,7 +84,7 @@ def prepare(
         try:
             write(path, stamp, content, report)
         except OSError as error:
-            report.say(f"{path}: prepared images cannot be kept there ({one_line(error)})")
+            report.say(f"{path}: prepared images cannot be kept there ({error.strerror or error})")
             continue
         found = load(path, stamp)
         if found is not None:

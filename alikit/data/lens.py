@@ -34,7 +34,7 @@ def photograph(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
     enlarge = _resize(pixels, side)
     rgb = _RGB @ (enlarge @ low @ enlarge.T).reshape(3, -1)
     picture = np.clip(rgb * 255.0 + 0.5, 0.0, 255.0).astype(np.uint8)
-    return picture.reshape(scene.shape).transpose(1, 2, 0)
+    return np.ascontiguousarray(picture.reshape(scene.shape).transpose(1, 2, 0))
 
 
 def _shrink(rng: np.random.Generator, side: int, pixels: int) -> tuple[np.ndarray, np.ndarray]:

@@ -81,7 +81,10 @@ class Axes:
         self._stroke(list(zip(self._x(x), self._y(np.clip(y, *self.ylim)), strict=True)), colour, width)
 
     def points(self, points: np.ndarray, colours: np.ndarray, radius: float = 1.3, opacity: float = 0.35) -> None:
-        """Dots at points: (n, 2), colours: (n, 3) in 0..255; where dots overlap their colours mix and grow opaque."""
+        """Dots at points: (n, 2), colours: (n, 3) in 0..255; where dots overlap their colours mix and grow opaque.
+
+        Points that are not finite are outside the limits too.
+        """
         left, top, right, bottom = (edge * _FINE for edge in self.box)
         x = np.rint(self._x(points[:, 0]) * _FINE) - left
         y = np.rint(self._y(points[:, 1]) * _FINE) - top

@@ -64,9 +64,19 @@ def mixture_figure(
     for column, (title, values, inks, limit) in enumerate(panels):
         left = 34 + pitch * column
         axes = Axes(figure, (left, 30, left + side, 30 + side), (-limit, limit), (-limit, limit), title)
-        finite = np.isfinite(values).all(axis=1)
-        axes.points(values[finite], inks[finite])
+        axes.points(values, inks)
         axes.frame(range(-limit, limit + 1, 2), range(-limit, limit + 1, 2))
+    return figure.to_array()
+
+
+def points_figure(points: np.ndarray) -> np.ndarray:
+    """points: (N, 2) of the mixture, generated -> a picture of one panel, (h, w, 3) uint8."""
+    side = 420
+    figure = Figure(side + 50, side + 60)
+    axes = Axes(figure, (34, 30, 34 + side, 30 + side), (-6, 6), (-6, 6), f"{len(points)} generated points")
+    finite = np.isfinite(points).all(axis=1)
+    axes.points(points[finite], np.zeros((int(finite.sum()), 3)))
+    axes.frame(range(-6, 7, 2), range(-6, 7, 2))
     return figure.to_array()
 
 

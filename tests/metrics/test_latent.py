@@ -54,6 +54,11 @@ def test_each_sickness_shows(spread: float, shift: float, key: str, value: float
     assert health["ks_mean"] > 0.2
 
 
+def test_means_of_opposite_sign_do_not_cancel() -> None:
+    z = RNG.standard_normal((N, 2)) + (3.0, -3.0)
+    assert latent_health(None, None, z)["mean_abs"] == pytest.approx(3.0, abs=0.1)
+
+
 def test_one_bad_dimension_is_not_averaged_away() -> None:
     z = RNG.standard_normal((N, 50))
     z[:, 17] *= 0.01

@@ -16,6 +16,14 @@ def test_chunks_are_joined_and_an_older_file_is_replaced(tmp_path: Path) -> None
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_a_reader_of_the_old_file_is_not_disturbed(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old and whole")
+    with path.open("rb") as reader:
+        write_atomic(path, [b"new"])
+        assert reader.read() == b"old and whole"
+
+
 def test_what_a_killed_process_left_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "file.part").write_bytes(b"half a file that was never finished")
     write_atomic(tmp_path / "file", [b"new"])

@@ -127,8 +127,10 @@ def test_colours_of_modes_differ() -> None:
 
 
 def test_mixture_with_points_far_outside_and_not_finite() -> None:
-    wild = np.array([[np.nan, 0], [np.inf, 1], [1e30, 0], [7, 7]])
-    picture = plots.mixture_figure(wild, np.array([0, 1, 2, 3]), wild, wild, wild, wild)
+    wild = np.array(
+        [[np.nan, 0], [np.inf, 1], [1, -np.inf], [1e30, 0], [7, 7], [-6.5, 0], [6.5, 0], [0, 6.5], [0, -6.5]]
+    )
+    picture = plots.mixture_figure(wild, np.arange(9), wild, wild, wild, wild)
     for column, limit in enumerate((6, 4, 6, 4, 6)):
         left = 34 + 280 * column
         assert (picture[34:262, left + 4 : left + 232] == 255).all(), limit

@@ -1,0 +1,43 @@
+"""The user's own picture files as a network's inputs, and pictures written where the user wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from alikit.data.pictures import decode, fit_square, list_pictures
+from alikit.errors import DataError, UsageError
+
+
+def read_pictures(paths: Sequence[Path], size: int) -> np.ndarray:
+    """Picture files, and all below folders, as (N, size, size, 3) uint8: upright, centre-cropped, resized.
+
+    DataError naming a file that is missing or cannot be decoded, or a folder without pictures.
+    """
+    files: list[Path] = []
+    for path in paths:
+        inside = [path / name for name in list_pictures(path)] if path.is_dir() else [path]
+        if not inside:
+            raise DataError(f"{path}: no pictures in this folder")
+        files += inside
+    return np.stack([_read(file, size) for file in files])
+
+
+def _read(file: Path, size: int) -> np.ndarray:
+    try:
+        return decode(file.read_bytes(), lambda image: fit_square(image, size))
+    except FileNotFoundError:
+        raise DataError(f"{file}: there is no such picture") from None
+    except Exception as error:  # on hostile bytes Pillow's decoders raise nearly every kind of exception
+        raise DataError(f"{file}: cannot be decoded as a picture ({str(error).splitlines()[0] if str(error) else 'damaged'})") from None
+
+
+def check_png(option: str, path: Path) -> Path:
+    """UsageError unless `path` names a PNG file in a folder that exists."""
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"{option} {path}: a name ending in .png is wanted")
+    if not path.parent.is_dir():
+        raise UsageError(f"{option} {path}: there is no folder {path.parent}")
+    return path

@@ -1,0 +1,79 @@
+"""`python -m alikit.reconstruct RUN [IMAGES...]`: images beside decode(encode(image)), as one PNG."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from alikit import console, startup
+from alikit.errors import UsageError
+
+EXAMPLES = """\
+  python -m alikit.reconstruct runs/00000-svhn                     held-out images of the run's data set
+  python -m alikit.reconstruct runs/00000-svhn me.jpg you.png      your own pictures, cropped and resized
+  python -m alikit.reconstruct runs/00000-svhn ~/pictures --out mine.png
+
+Odd columns hold the images, even columns the reconstructions, drawn from q(z | x) as in the paper.
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    cli = console.parser("reconstruct", "Reconstruct images: decode(z), z ~ q(z | x).", EXAMPLES)
+    cli.add_argument("run", metavar="RUN", type=Path, help="a run folder (its newest checkpoint) or a checkpoint")
+    cli.add_argument("images", metavar="IMAGE", type=Path, nargs="*", help="picture files or folders of them")
+    cli.add_argument("--count", metavar="N", type=console.whole(2, 10_000), help="held-out images to take (32)")
+    cli.add_argument("--pairs", metavar="N", type=console.whole(1, 1000), default=4, help="pairs in a row (4)")
+    cli.add_argument("--seed", metavar="N", type=console.whole(0), default=0, help="of the codes' noise (0)")
+    cli.add_argument("--data", metavar="DIR", help="the data set's folder (default: where the run found it)")
+    cli.add_argument("--out", metavar="FILE.png", type=Path, default=Path("reconstructions.png"), help="default reconstructions.png")
+    cli.add_argument("--threads", metavar="N", type=console.whole(1, 4096), help="CPU threads (default all cores)")
+    return cli
+
+
+def _inputs(options: argparse.Namespace, model: Any) -> tuple[Any, str]:
+    """The images to reconstruct, (N, H, W, C), and what they are."""
+    from dataclasses import replace
+
+    from alikit.data import open_dataset
+    from alikit.pictures import read_pictures
+    from alikit.training.feed import held_out
+
+    if options.images:
+        if options.count or options.data:
+            raise UsageError("--count and --data choose held-out images; pictures were given")
+        return read_pictures(options.images, model.shape[0]), "your pictures"
+    config = replace(model.config, data=options.data or model.config.data)
+    train = open_dataset(config.dataset, data=config.data, split=config.split, size=config.size, seed=config.seed)
+    return held_out(config, train, options.count or 32, quiet=False)
+
+
+def _reconstruct(options: argparse.Namespace) -> int:
+    from alikit import backend, inference
+    from alikit.metrics.reconstruction import reconstruction_error
+    from alikit.pictures import check_png
+    from alikit.training import images
+
+    out = check_png("--out", options.out)
+    backend.set_threads(options.threads or startup.default_threads())
+    model = inference.load(options.run)
+    if model.config.dataset == "mixture":
+        raise UsageError("reconstruct shows images; a mixture run draws its points and reconstructions as it trains")
+    x, what = _inputs(options, model)
+    rebuilt = model.reconstruct(x, options.seed)
+    images.save_png(out, images.reconstruction_grid(images.to_uint8(x) if x.dtype != "uint8" else x, images.to_uint8(rebuilt), options.pairs))
+    print(f"{out}: {len(x)} pairs ({what}), step {model.step}, mean squared error {reconstruction_error(x, rebuilt):.4f}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    options = _parser().parse_args(argv)
+    startup.prepare_blas()
+    return console.run(lambda: _reconstruct(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
