@@ -1,4 +1,4 @@
-"""What all commands share: one line for an error, the exit code of DESIGN's table, and options that check themselves."""
+"""What all commands share: one line for an error, the exit codes, and options that check themselves."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def whole(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
         except ValueError:
             raise argparse.ArgumentTypeError(f"a whole number is wanted, not {text!r}") from None
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"from {low} up is wanted, not {value}" if value < low else f"{value} is too large")
+            raise argparse.ArgumentTypeError(
+                f"from {low} up is wanted, not {value}" if value < low else f"{value} is too large"
+            )
         return value
 
     return parse
@@ -65,7 +67,9 @@ def number(low: float, high: float, *, above: bool = False, below: bool = False)
             raise argparse.ArgumentTypeError(f"a number is wanted, not {text!r}") from None
         too_low = value < low or (above and value == low)
         if not math.isfinite(value) or too_low or value > high or (below and value == high):
-            bounds = f"{'above' if above else 'from'} {low:g}" + ("" if math.isinf(high) else f" {'below' if below else 'to'} {high:g}")
+            bounds = f"{'above' if above else 'from'} {low:g}" + (
+                "" if math.isinf(high) else f" {'below' if below else 'to'} {high:g}"
+            )
             raise argparse.ArgumentTypeError(f"a number {bounds} is wanted, not {text}")
         return value
 

@@ -1,10 +1,10 @@
 """A trained model in five lines: arrays in, arrays out, in evaluation mode.
 
-    model = alikit.load("runs/00000-svhn")
-    z = model.encode(x)            # (N, H, W, C) in [0, 1]  ->  (N, nz)
-    x = model.decode(z)            # (N, nz)  ->  (N, H, W, C)
-    x = model.reconstruct(x)       # decode(encode(x)), as in the paper
-    x = model.sample(64, seed=1)   # decodings of codes from the prior N(0, I)
+model = alikit.load("runs/00000-svhn")
+z = model.encode(x)            # (N, H, W, C) in [0, 1]  ->  (N, nz)
+x = model.decode(z)            # (N, nz)  ->  (N, H, W, C)
+x = model.reconstruct(x)       # decode(encode(x)), as in the paper
+x = model.sample(64, seed=1)   # decodings of codes from the prior N(0, I)
 """
 
 from __future__ import annotations
@@ -93,11 +93,11 @@ def load(run: str | Path) -> Model:
     DataError where there is none or it cannot be read.
     """
     path = runs.find_checkpoint(run)
-    arrays, meta, config = state.read_meta(path)
-    networks = state.build_model(config)
-    averages = state.section(arrays, "ema")
+    saved = state.read(path)
+    networks = state.build_model(saved.config)
+    averages = state.section(saved.arrays, "ema")
     try:
-        networks.load_state(state.section(arrays, "model") | averages)
+        networks.load_state(state.section(saved.arrays, "model") | averages)
     except ValueError as error:
         raise DataError(f"{path}: does not hold the state of its model ({error})") from None
-    return Model(networks, config, meta["step"], bool(averages))
+    return Model(networks, saved.config, saved.step, bool(averages))

@@ -49,8 +49,8 @@ class FlatBuffer:
 class Adam:
     """Adam (Kingma & Ba 2015) as Blocks runs it: theta -= a_t m / (sqrt(v) + eps).
 
-        adam = Adam(list(model.named_parameters()), AdamSettings())
-        norms = adam.step(gradients)
+    adam = Adam(list(model.named_parameters()), AdamSettings())
+    norms = adam.step(gradients)
     """
 
     def __init__(self, named: Sequence[tuple[str, Parameter]], settings: AdamSettings):

@@ -31,7 +31,9 @@ def _read(file: Path, size: int) -> np.ndarray:
     except FileNotFoundError:
         raise DataError(f"{file}: there is no such picture") from None
     except Exception as error:  # on hostile bytes Pillow's decoders raise nearly every kind of exception
-        raise DataError(f"{file}: cannot be decoded as a picture ({str(error).splitlines()[0] if str(error) else 'damaged'})") from None
+        raise DataError(
+            f"{file}: cannot be decoded as a picture ({str(error).splitlines()[0] if str(error) else 'damaged'})"
+        ) from None
 
 
 def check_png(option: str, path: Path) -> Path:

@@ -28,7 +28,9 @@ def _parser() -> argparse.ArgumentParser:
     cli.add_argument("--pairs", metavar="N", type=console.whole(1, 1000), default=4, help="pairs in a row (4)")
     cli.add_argument("--seed", metavar="N", type=console.whole(0), default=0, help="of the codes' noise (0)")
     cli.add_argument("--data", metavar="DIR", help="the data set's folder (default: where the run found it)")
-    cli.add_argument("--out", metavar="FILE.png", type=Path, default=Path("reconstructions.png"), help="default reconstructions.png")
+    cli.add_argument(
+        "--out", metavar="FILE.png", type=Path, default=Path("reconstructions.png"), help="default reconstructions.png"
+    )
     cli.add_argument("--threads", metavar="N", type=console.whole(1, 4096), help="CPU threads (default all cores)")
     return cli
 
@@ -63,8 +65,15 @@ def _reconstruct(options: argparse.Namespace) -> int:
         raise UsageError("reconstruct shows images; a mixture run draws its points and reconstructions as it trains")
     x, what = _inputs(options, model)
     rebuilt = model.reconstruct(x, options.seed)
-    images.save_png(out, images.reconstruction_grid(images.to_uint8(x) if x.dtype != "uint8" else x, images.to_uint8(rebuilt), options.pairs))
-    print(f"{out}: {len(x)} pairs ({what}), step {model.step}, mean squared error {reconstruction_error(x, rebuilt):.4f}")
+    images.save_png(
+        out,
+        images.reconstruction_grid(
+            images.to_uint8(x) if x.dtype != "uint8" else x, images.to_uint8(rebuilt), options.pairs
+        ),
+    )
+    print(
+        f"{out}: {len(x)} pairs ({what}), step {model.step}, mean squared error {reconstruction_error(x, rebuilt):.4f}"
+    )
     return 0
 
 

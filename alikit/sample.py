@@ -19,8 +19,12 @@ EXAMPLES = """\
 def _parser() -> argparse.ArgumentParser:
     cli = console.parser("sample", "Draw samples from a trained model: x = decode(z), z ~ N(0, I).", EXAMPLES)
     cli.add_argument("run", metavar="RUN", type=Path, help="a run folder (its newest checkpoint) or a checkpoint")
-    cli.add_argument("--count", metavar="N", type=console.whole(1, 100_000), help="samples (64; points of the mixture 10,000)")
-    cli.add_argument("--columns", metavar="N", type=console.whole(1, 10_000), help="tiles in a row (as square as it gets)")
+    cli.add_argument(
+        "--count", metavar="N", type=console.whole(1, 100_000), help="samples (64; points of the mixture 10,000)"
+    )
+    cli.add_argument(
+        "--columns", metavar="N", type=console.whole(1, 10_000), help="tiles in a row (as square as it gets)"
+    )
     cli.add_argument("--seed", metavar="N", type=console.whole(0), default=0, help="of the codes (0)")
     cli.add_argument("--out", metavar="FILE.png", type=Path, default=Path("samples.png"), help="default samples.png")
     cli.add_argument("--threads", metavar="N", type=console.whole(1, 4096), help="CPU threads (default all cores)")

@@ -6,10 +6,17 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alikit import console, startup
 from alikit.errors import UsageError
+
+if TYPE_CHECKING:  # NumPy must not be imported before BLAS is set up
+    from alikit.training.config import Config
+    from alikit.training.loop import Run
+    from alikit.training.state import Saved
 
 SETS = ("svhn", "cifar10", "celeba", "tiny-imagenet", "mixture", "folder")
 
@@ -28,9 +35,10 @@ Ctrl-C and SIGTERM save a checkpoint first. Exit codes: 0 done, 1 failure, 2 usa
 
 #: options that override a field of the configuration of the same name
 OVERRIDES = (
-    "data split size model epochs steps batch_size lr beta1 beta2 adam_eps seed width nz init_std ema device precision"
-    " log_every sample_every checkpoint_every keep"
-).split()
+    *("data", "split", "size", "model", "width", "nz", "init_std"),
+    *("epochs", "steps", "batch_size", "lr", "beta1", "beta2", "adam_eps", "seed", "ema"),
+    *("device", "precision", "log_every", "sample_every", "checkpoint_every", "keep"),
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,25 +47,41 @@ def _parser() -> argparse.ArgumentParser:
     cli.add_argument("set", choices=SETS, help="the data set, with its preset of networks and constants")
 
     data = cli.add_argument_group("data")
-    data.add_argument("--data", metavar="DIR", help="its folder (default $ALIKIT_DATA, else the user's cache); svhn also: synthetic")
+    data.add_argument(
+        "--data", metavar="DIR", help="its folder (default $ALIKIT_DATA, else the user's cache); svhn also: synthetic"
+    )
     data.add_argument("--split", metavar="NAME", help="what to train on (default train)")
     data.add_argument("--size", metavar="N", type=whole(1), help="folder: side of the images, 32 or 64 (default 64)")
 
     game = cli.add_argument_group("training (defaults: the paper's, by set)")
     length = game.add_mutually_exclusive_group()
     length.add_argument("--steps", metavar="N", type=whole(1), help="length in steps")
-    length.add_argument("--epochs", metavar="X", type=number(0, 1e9, above=True), help="length in passes over the split")
+    length.add_argument(
+        "--epochs", metavar="X", type=number(0, 1e9, above=True), help="length in passes over the split"
+    )
     game.add_argument("--batch-size", metavar="N", type=whole(2), help="images a step (100; tiny-imagenet 128)")
     game.add_argument("--lr", metavar="X", type=number(0, 1, above=True), help="Adam's step size (1e-4)")
     game.add_argument("--beta1", metavar="X", type=number(0, 1, below=True), help="Adam's beta1 (0.5; mixture 0.2)")
     game.add_argument("--beta2", metavar="X", type=number(0, 1, below=True), help="Adam's beta2 (0.999)")
-    game.add_argument("--adam-eps", metavar="X", type=number(0, 1, above=True), help="Adam's eps, beside sqrt(v) (1e-8)")
+    game.add_argument(
+        "--adam-eps", metavar="X", type=number(0, 1, above=True), help="Adam's eps, beside sqrt(v) (1e-8)"
+    )
     game.add_argument("--seed", metavar="N", type=whole(0), help="of weights, batches, noise (0)")
-    game.add_argument("--ema", metavar="RATE", type=number(0, 1, above=True), help="average encoder and decoder weights at this rate")
-    game.add_argument("--model", metavar="NAME", help="other networks: cifar10-paper, cifar10-untied, celeba-paper, mixture-dropout, ...")
-    game.add_argument("--width", metavar="X", type=number(0, 16, above=True), help="factor on the maps of hidden layers (1)")
+    game.add_argument(
+        "--ema", metavar="RATE", type=number(0, 1, above=True), help="average encoder and decoder weights at this rate"
+    )
+    game.add_argument(
+        "--model",
+        metavar="NAME",
+        help="other networks: cifar10-paper, cifar10-untied, celeba-paper, mixture-dropout, ...",
+    )
+    game.add_argument(
+        "--width", metavar="X", type=number(0, 16, above=True), help="factor on the maps of hidden layers (1)"
+    )
     game.add_argument("--nz", metavar="N", type=whole(1, 65536), help="size of the code z")
-    game.add_argument("--init-std", metavar="X", type=number(0, 10, above=True), help="of initial weights (0.01; mixture 0.02)")
+    game.add_argument(
+        "--init-std", metavar="X", type=number(0, 10, above=True), help="of initial weights (0.01; mixture 0.02)"
+    )
 
     machine = cli.add_argument_group("machine")
     machine.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default auto")
@@ -66,12 +90,22 @@ def _parser() -> argparse.ArgumentParser:
 
     run = cli.add_argument_group("run")
     run.add_argument("--out", metavar="DIR", type=Path, help="run folder (default runs/<number>-<set>)")
-    run.add_argument("--resume", metavar="PATH", nargs="?", const="auto", help="go on from a run folder or checkpoint; auto: the newest run of this set, or --out, or a new run")
+    run.add_argument(
+        "--resume",
+        metavar="PATH",
+        nargs="?",
+        const="auto",
+        help="go on from a run folder or checkpoint; auto: the newest run of this set, or --out, or a new run",
+    )
     run.add_argument("--log-every", metavar="N", type=whole(1), help="steps between lines of metrics.jsonl")
     run.add_argument("--sample-every", metavar="N", type=whole(1), help="steps between pictures")
     run.add_argument("--checkpoint-every", metavar="N", type=whole(1), help="steps between checkpoints")
     run.add_argument("--keep", metavar="N", type=whole(1), help="newest checkpoints to keep (3)")
-    run.add_argument("--demo", action="store_true", help="svhn: drawn house numbers and a narrow network, three minutes; mixture: a short run")
+    run.add_argument(
+        "--demo",
+        action="store_true",
+        help="svhn: drawn house numbers and a narrow network, three minutes; mixture: a short run",
+    )
     run.add_argument("--dry-run", action="store_true", help="print what would run, write nothing")
     run.add_argument("--quiet", action="store_true", help="print warnings and errors only")
     return cli
@@ -79,56 +113,61 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(options: argparse.Namespace) -> int:
     from alikit import backend
-    from alikit.training import config as configs
     from alikit.training import loop, session
 
-    overrides = console.given(options, OVERRIDES)
     threads = options.threads or startup.default_threads()
     backend.set_threads(threads)
-    folder, checkpoint, saved = options.out, None, None
-    if options.resume is not None:
-        folder, checkpoint = session.resume_point(options.resume, options.out, options.set)
-        saved = session.saved_config(folder, checkpoint) if folder else None
-        folder = folder or options.out
-    elif folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"--out {folder}: holds files already; --resume goes on with a run, another folder begins one")
-    if saved is None:
-        config = configs.resolve(options.set, overrides, options.demo)
-    else:
-        demo = configs.DEMO.get(options.set, {}) if options.demo else {}
-        config = configs.continued(saved, {**demo, **overrides, "dataset": options.set})
-    asked = config.device if "device" in overrides else "auto"
-    config, reason = session.settle(configs.replace(config, threads=threads, device=asked))
+    folder, saved, config = _what_to_run(options)
+    config, reason = session.settle(replace(config, threads=threads))
     if options.dry_run:
         return _dry_run(config, folder, reason)
     say = (lambda _: None) if options.quiet else print
     say(f"device: {config.device} ({reason}), {threads} threads, {config.precision}{_blas_note(options)}")
     dataset = session.open_training_data(config, options.quiet)
-    run, held = session.start(config, dataset, folder, checkpoint, options.quiet)
+    run, held = session.start(config, dataset, folder, saved, options.quiet)
     say(f"data: {len(dataset):,} of {dataset.name} {dataset.split} ({dataset.source}); held out: {held}")
-    say(_beginning(run, checkpoint))
+    say(_beginning(run, saved))
     code = loop.train(run, quiet=options.quiet)
     say(f"{'stopped' if code else 'done'} after {run.step} steps: {run.folder}")
     return code
+
+
+def _what_to_run(options: argparse.Namespace) -> tuple[Path | None, Saved | None, Config]:
+    """(run folder or None for a new one, checkpoint to go on from or None, configuration)."""
+    from alikit.training import config, session, state
+
+    overrides = console.given(options, OVERRIDES)
+    if options.resume is None:
+        if options.out is not None and options.out.exists() and (options.out.is_file() or any(options.out.iterdir())):
+            raise UsageError(f"--out {options.out}: exists already; --resume goes on with a run there")
+        return options.out, None, config.resolve(options.set, overrides, options.demo)
+    folder, checkpoint = session.resume_point(options.resume, options.out, options.set)
+    saved = state.read(checkpoint) if checkpoint else None
+    earlier = saved.config if saved else session.saved_config(folder) if folder else None
+    if earlier is None:
+        return folder or options.out, None, config.resolve(options.set, overrides, options.demo)
+    demo = config.DEMO.get(options.set, {}) if options.demo else {}
+    settings = config.continued(earlier, {**demo, **overrides, "dataset": options.set})
+    return folder, saved, settings if options.device else replace(settings, device="auto")
 
 
 def _blas_note(options: argparse.Namespace) -> str:
     return f", OPENBLAS_CORETYPE={options.coretype} set for this AMD processor" if options.coretype else ""
 
 
-def _beginning(run, checkpoint: Path | None) -> str:
+def _beginning(run: Run, saved: Saved | None) -> str:
     parameters = sum(p.data.size for p in run.trainer.model.parameters())
-    origin = f"goes on from {checkpoint.name}" if checkpoint else "begins"
+    origin = f"goes on from {saved.path.name}" if saved else "begins"
     return f"run: {run.folder} {origin}; {run.config.model}, {parameters:,} parameters, {run.total_steps:,} steps"
 
 
-def _dry_run(config, folder: Path | None, reason: str) -> int:
+def _dry_run(config: Config, folder: Path | None, reason: str) -> int:
     """Prints the resolved configuration and the networks."""
-    from alikit.training import config as configs
     from alikit.training import state
+    from alikit.training.config import to_json
 
     model = state.build_model(config)
-    print(json.dumps(configs.to_json(config), indent=2))
+    print(json.dumps(to_json(config), indent=2))
     print(f"device: {config.device} ({reason})")
     print(f"run folder: {folder or 'a new one under runs/'}")
     for name in ("encoder", "decoder", "discriminator"):

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -111,7 +110,7 @@ TABLES = {"svhn": SVHN, "mixture": MIXTURE}
 class Layer:
     """One row with its parameters: (dropout) -> convolution or its adjoint -> (batch norm) -> nonlinearity."""
 
-    def __init__(self, row: Row, size: int, channels: int):
+    def __init__(self, row: Row, size: int, channels: int, dtype: torch.dtype = torch.float32):
         self.row = row
         grows = row.op == "tconv"
         self.size = (size - 1) * row.stride + row.kernel if grows else (size - row.kernel) // row.stride + 1
@@ -121,13 +120,14 @@ class Layer:
         if row.op != "dense":
             shape = (*shape, row.kernel, row.kernel)
         bias = (row.maps, self.size, self.size) if row.bias == "untied" else (row.maps,)
-        weight = torch.randn(shape) * 0.01
+        weight = torch.randn(shape, dtype=dtype) * 0.01
         self.parameters = {"weight": weight.to(memory_format=torch.channels_last) if row.op != "dense" else weight}
         if row.bias != "none":
-            self.parameters["bias"] = torch.zeros(bias)
+            self.parameters["bias"] = torch.zeros(bias, dtype=dtype)
         if row.norm:
-            self.parameters |= {"gamma": torch.ones(row.maps), "beta": torch.zeros(row.maps)}
-            self.running = (torch.zeros(row.maps), torch.ones(row.maps))  # mean, variance
+            zeros, ones = torch.zeros(row.maps, dtype=dtype), torch.ones(row.maps, dtype=dtype)
+            self.parameters |= {"gamma": ones.clone(), "beta": zeros.clone()}
+            self.running = (zeros, ones)  # mean and, as PyTorch keeps it, unbiased variance
         for p in self.parameters.values():
             p.requires_grad_()
 
@@ -144,9 +144,12 @@ class Layer:
             return rows.view(n, self.size, self.size, row.maps).permute(0, 3, 1, 2)
         return (F.conv_transpose2d if row.op == "tconv" else F.conv2d)(x, w, bias, row.stride)
 
-    def __call__(self, x: Tensor, dropout: bool) -> Tensor:
+    def __call__(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """mask: the factors of the input dropout, where they are not to be drawn."""
         row, p = self.row, self.parameters
-        a = self.product(F.dropout(x, row.dropout) if row.dropout and dropout else x)
+        if row.dropout:
+            x = F.dropout(x, row.dropout) if mask is None else x * mask
+        a = self.product(x)
         if row.bias == "untied":
             a = a + p["bias"]
         if row.norm:
@@ -159,28 +162,32 @@ class Layer:
 
 
 class Peer:
-    """Networks, both optimisers, and the step. `dropout=False` and `load` make it comparable number by number."""
+    """Networks, both optimisers, and the step. `load` and given noise make it comparable number by number."""
 
-    def __init__(self, model: str, *, seed: int = 0, dropout: bool = True, lr: float = 1e-4):
+    def __init__(self, model: str, *, seed: int = 0, lr: float = 1e-4, dtype: torch.dtype = torch.float32):
         torch.manual_seed(seed)
-        self.tables, self.dropout = TABLES[model], dropout
-        size, channels = (self.tables.x[0], self.tables.x[2]) if len(self.tables.x) == 3 else (1, 2)
-        rows, nz = self.tables.networks, self.tables.nz
-        self.networks = {
-            "encoder": _build(rows["encoder"], size, channels if self.tables.gaussian else channels + nz),
-            "decoder": _build(rows["decoder"], 1, nz),
-            "image_tower": _build(rows["image_tower"], size, channels),
-            "code_tower": _build(rows["code_tower"], 1, nz),
+        self.tables, self.dtype = TABLES[model], dtype
+        tables, nz = self.tables.networks, self.tables.nz
+        size, channels = (self.tables.x[0], self.tables.x[2]) if self.images else (1, self.tables.x[0])
+        inputs = {
+            "encoder": (size, channels if self.tables.gaussian else channels + nz),
+            "decoder": (1, nz),
+            "image_tower": (size, channels),
+            "code_tower": (1, nz),
+            "head": (1, _width(tables["image_tower"], channels) + _width(tables["code_tower"], nz)),
         }
-        width = _width(rows["image_tower"], channels) + _width(rows["code_tower"], nz)
-        self.networks["head"] = _build(rows["head"], 1, width)
+        self.networks = {name: _build(tables[name], *inputs[name], dtype) for name in inputs}
+        #: D's and the generators' parameters by name, "network.layer.kind"
         self.players = [self._parameters("image_tower", "code_tower", "head"), self._parameters("encoder", "decoder")]
-        self.optimisers = [
-            torch.optim.Adam(list(p.values()), lr, (self.tables.beta1, 0.999), 1e-8, fused=True) for p in self.players
-        ]
+        settings = {"lr": lr, "betas": (self.tables.beta1, 0.999), "eps": 1e-8, "fused": True}
+        self.optimisers = [torch.optim.Adam(list(p.values()), **settings) for p in self.players]
+
+    @property
+    def images(self) -> bool:
+        """Whether x is an image, not a point."""
+        return len(self.tables.x) == 3
 
     def _parameters(self, *networks: str) -> dict[str, Tensor]:
-        """"network.layer.kind" -> parameter, in the order of the tables."""
         return {
             f"{name}.{i}.{kind}": p
             for name in networks
@@ -188,42 +195,44 @@ class Peer:
             for kind, p in layer.parameters.items()
         }
 
-    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Copies parameters from arrays in alikit's layouts: weights OHWI, or (O, I) of dense layers; bias (H, W, C)."""
+    def load(self, values: Mapping[str, Tensor]) -> None:
+        """Copies parameters from tensors by name, in alikit's layouts: weights (O, kH, kW, C), untied bias (H, W, C)."""
         for name, p in (self.players[0] | self.players[1]).items():
-            value = torch.from_numpy(np.ascontiguousarray(arrays[name]))
             with torch.no_grad():
-                p.copy_(_channels_first(value) if p.ndim > 2 else value.view(p.shape))
-
-    def run(self, network: str, x: Tensor) -> Tensor:
-        for layer in self.networks[network]:
-            x = layer(x, self.dropout)
-        return x
+                p.copy_(channels_first(values[name]).view(p.shape) if p.ndim < 3 else channels_first(values[name]))
 
     def batch(self, images: Tensor, rows: Tensor) -> Tensor:
-        """Rows of images: (N, H, W, C) uint8 -> (n, C, H, W) float32 in [0, 1], channels_last; points as they are."""
+        """Rows of images: (N, H, W, C) uint8 -> (n, C, H, W) in [0, 1], channels_last; points as they are."""
         x = images[rows]
-        return x if x.dtype != torch.uint8 else x.permute(0, 3, 1, 2).to(torch.float32).mul_(1 / 255)
+        return x if x.dtype != torch.uint8 else x.permute(0, 3, 1, 2).to(self.dtype).mul_(1 / 255)
 
-    def losses(self, x: Tensor, z: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
-        """L_D and L_G (spec 1.2) of one forward pass. x: (N, C, H, W); z, eps: (N, nz, 1, 1); or (N, features)."""
+    def noise(self, n: int) -> Tensor:
+        """N(0, I) codes: (n, nz, 1, 1), or (n, nz) of points."""
+        return torch.randn((n, self.tables.nz, 1, 1) if self.images else (n, self.tables.nz))
+
+    def run(self, network: str, x: Tensor, masks: Mapping[str, Tensor] | None) -> Tensor:
+        for i, layer in enumerate(self.networks[network]):
+            x = layer(x, None if masks is None else masks.get(f"{network}.{i}"))
+        return x
+
+    def losses(
+        self, x: Tensor, z: Tensor, eps: Tensor, masks: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """L_D and L_G (spec 1.2) of one forward pass. x: (N, C, H, W), z and eps: (N, nz, 1, 1); or (N, features)."""
         if self.tables.gaussian:
-            mu, log_sigma = self.run("encoder", x).chunk(2, 1)
+            mu, log_sigma = self.run("encoder", x, masks).chunk(2, 1)
             codes = mu + torch.exp(log_sigma) * eps
         else:
-            codes = self.run("encoder", torch.cat([x, eps], 1))
-        images = torch.cat([x, self.run("decoder", z)])
-        pairs = [self.run("image_tower", images), self.run("code_tower", torch.cat([codes, z]))]
-        q, p = self.run("head", torch.cat(pairs, 1)).view(2, len(x))
+            codes = self.run("encoder", torch.cat([x, eps], 1), masks)
+        images = torch.cat([x, self.run("decoder", z, masks)])
+        pairs = [self.run("image_tower", images, masks), self.run("code_tower", torch.cat([codes, z]), masks)]
+        q, p = self.run("head", torch.cat(pairs, 1), masks).view(2, len(x))
         return (F.softplus(-q) + F.softplus(p)).mean(), (F.softplus(q) + F.softplus(-p)).mean()
 
     def gradients(self, losses: tuple[Tensor, Tensor]) -> list[tuple[Tensor, ...]]:
         """Of L_D for D's parameters, of L_G for the generators', both at the parameters of the forward pass."""
         d, g = (list(p.values()) for p in self.players)
         return [torch.autograd.grad(losses[0], d, retain_graph=True), torch.autograd.grad(losses[1], g)]
-
-    def noise(self, n: int) -> Tensor:
-        return torch.randn((n, self.tables.nz, 1, 1) if len(self.tables.x) == 3 else (n, self.tables.nz))
 
     def step(self, images: Tensor, rows: Tensor) -> tuple[float, float]:
         """One training step on images[rows]; returns (L_D, L_G)."""
@@ -236,10 +245,10 @@ class Peer:
         return losses[0].item(), losses[1].item()
 
 
-def _build(rows: tuple[Row, ...], size: int, channels: int) -> list[Layer]:
+def _build(rows: tuple[Row, ...], size: int, channels: int, dtype: torch.dtype) -> list[Layer]:
     layers = []
     for row in rows:
-        layers.append(Layer(row, size, channels))
+        layers.append(Layer(row, size, channels, dtype))
         size, channels = layers[-1].size, row.maps // (PIECES if row.act == "maxout" else 1)
     return layers
 
@@ -248,6 +257,11 @@ def _width(rows: tuple[Row, ...], channels: int) -> int:
     return rows[-1].maps if rows else channels
 
 
-def _channels_first(value: Tensor) -> Tensor:
-    """(O, kH, kW, I) -> (O, I, kH, kW); an untied bias (H, W, C) -> (C, H, W)."""
-    return value.permute(0, 3, 1, 2) if value.ndim == 4 else value.permute(2, 0, 1)
+def channels_first(x: Tensor) -> Tensor:
+    """(N, H, W, C) -> (N, C, H, W), (H, W, C) -> (C, H, W), others as they are."""
+    return x.permute(*range(x.ndim - 3), -1, -3, -2) if x.ndim > 2 else x
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The inverse of `channels_first`."""
+    return x.permute(*range(x.ndim - 3), -2, -1, -3) if x.ndim > 2 else x

@@ -38,7 +38,7 @@ def grad(
     """
     if len(losses) != len(wrt):
         raise ValueError(f"grad: {len(losses)} losses but {len(wrt)} lists of tensors")
-    order = _topological([loss for loss in losses])
+    order = _topological(losses)
     results = []
     for i, (loss, tensors) in enumerate(zip(losses, wrt, strict=True)):
         last = not retain and i == len(losses) - 1
@@ -88,7 +88,7 @@ def _walk(order: list[Any], loss: Tensor, wrt: Sequence[Tensor], gy: Any, releas
     # node -> whether a path leads from it to a wanted Tensor through its inputs
     reaches: dict[Any, bool] = {}
     for node in order:
-        reaches[node] = any([e is not None and (e in wanted or reaches[e[0]]) for e in node.edges])
+        reaches[node] = any(e is not None and (e in wanted or reaches[e[0]]) for e in node.edges)
     slots: dict[Any, list[Any]] = {loss.creator: _slot(loss.creator, loss.index, _seed(loss, gy))}
     found: dict[tuple[Any, int], Any] = {}
     for node in reversed(order):

@@ -33,7 +33,10 @@ def is_grad_enabled() -> bool:
 
 
 class Function:
-    """A node. edges: (creator, output index) of each input, None for inputs without gradients; needs: the same as flags."""
+    """A node.
+
+    edges   (creator, output index) of each input, None for inputs without gradients;  needs: the same as flags
+    """
 
     edges: tuple = ()
     needs: tuple[bool, ...] = ()

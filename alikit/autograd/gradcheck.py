@@ -76,9 +76,7 @@ def _input_grads(outputs: list[Tensor], gys: list[np.ndarray], tensors: list[Ten
         parts = [row[i] for row in rows if row[i] is not None]
         for part in parts:
             if part.shape != t.shape or part.dtype != t.dtype:
-                raise AssertionError(
-                    f"gradient {i} is {part.shape} {part.dtype}, its input {t.shape} {t.dtype}"
-                )
+                raise AssertionError(f"gradient {i} is {part.shape} {part.dtype}, its input {t.shape} {t.dtype}")
         gxs.append(sum(parts, np.zeros(t.shape)))
     return gxs
 
@@ -96,7 +94,9 @@ def _compare(
 ) -> None:
     def value(h: float) -> tuple[float, float]:
         """<gy, f(x + h dx)>, and the sum of its absolute terms."""
-        moved = [Tensor(x + h * dx if i in subset else x.copy()) for i, (x, dx) in enumerate(zip(inputs, dxs, strict=True))]
+        moved = [
+            Tensor(x + h * dx if i in subset else x.copy()) for i, (x, dx) in enumerate(zip(inputs, dxs, strict=True))
+        ]
         terms = [np.sum(gy * y.data) for gy, y in zip(gys, _outputs(fn, moved), strict=True)]
         size = [np.sum(np.abs(gy * y.data)) for gy, y in zip(gys, _outputs(fn, moved), strict=True)]
         return float(sum(terms)), float(sum(size))
@@ -114,5 +114,6 @@ def _compare(
             raise KinkError(f"not differentiable here along inputs {subset}: one-sided slopes differ by {jump:.3g}")
     if not abs(numeric - given) <= allowed:
         raise AssertionError(
-            f"gradient of inputs {subset}: backward gives {given:.9g}, differences {numeric:.9g} (allowed {allowed:.2g})"
+            f"gradient of inputs {subset}: backward gives {given:.9g}, differences {numeric:.9g} "
+            f"(allowed {allowed:.2g})"
         )

@@ -116,6 +116,12 @@ def glyph(face: int, digit: int) -> np.ndarray:
     return field
 
 
+def rounded_box(across: np.ndarray, along: np.ndarray, radius: float) -> np.ndarray:
+    """Signed distance to a box with round corners, from the signed distances to its two pairs of sides."""
+    x, y = across + radius, along + radius
+    return np.hypot(np.maximum(x, 0.0), np.maximum(y, 0.0)) + np.minimum(np.maximum(x, y), 0.0) - radius
+
+
 def _distance(points: np.ndarray, starts: np.ndarray, ends: np.ndarray, square: np.ndarray) -> np.ndarray:
     """Distances (P, S) of points (P, 1, 2) to segments (S, 2); at the `square` ends (S, 2) the nib is a square."""
     run = ends - starts

@@ -35,6 +35,7 @@ def whole_file(path: Path) -> Iterator[tuple[Any, Callable[[], None]]]:
             # the newest layout has checksums on HDF5's own structures
             with h5py.File(sink, "w", libver="latest") as file:
                 yield file, sink.check
+            sink.check()
             os.fsync(sink.fileno())
         os.replace(temporary, path)
     finally:

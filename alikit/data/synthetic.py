@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alikit.data.glyphs import FACES, MARGIN, UNIT, glyph
+from alikit.data.glyphs import FACES, MARGIN, UNIT, glyph, rounded_box
 from alikit.data.lens import photograph
 
 SIDE = 32
@@ -139,7 +139,7 @@ def _scene(rng: np.random.Generator, number: _Number, view: _View) -> np.ndarray
 def _plate(rng: np.random.Generator, canvas: np.ndarray, number: _Number, view: _View, tones: _Tones) -> None:
     """A plate behind the number, with its shadow on the wall, perhaps a border line and two screws; paints in place."""
     margin_u, margin_v = 0.07 + 0.45 * rng.random(2) ** 1.4
-    outline = _rounded_box(
+    outline = rounded_box(
         abs(view.u - number.length / 2) - (number.length / 2 + margin_u),
         abs(view.v - 0.5) - (0.5 + margin_v),
         radius=rng.uniform(0.0, 0.15),
@@ -172,12 +172,6 @@ def _digits(rng: np.random.Generator, canvas: np.ndarray, number: _Number, view:
     _over(canvas, tones.ink, share)
     if 0.25 <= style < 0.45:
         canvas += rng.uniform(0.1, 0.3) * (share - moved)  # lit flanks on one side, dark ones on the other
-
-
-def _rounded_box(across: np.ndarray, along: np.ndarray, radius: float) -> np.ndarray:
-    """Signed distance to a box with round corners, from the distances to its two pairs of sides."""
-    x, y = across + radius, along + radius
-    return np.hypot(np.maximum(x, 0.0), np.maximum(y, 0.0)) + np.minimum(np.maximum(x, y), 0.0) - radius
 
 
 def _texture(rng: np.random.Generator, view: _View) -> np.ndarray:
@@ -234,7 +228,7 @@ def _tones(rng: np.random.Generator, stem: float) -> _Tones:
 def _chroma(rng: np.random.Generator, level: float, spread: float) -> np.ndarray:
     """R - Y and B - Y of a tone of luma `level`: from warm to cool mostly, heavy-tailed, bluer where it is dark."""
     cool = rng.laplace(0.0, spread)
-    return np.array([-0.006 - 0.4 * cool + rng.laplace(0.0, 0.009), 0.059 - 0.10 * level + cool])
+    return np.array([-0.003 - 0.4 * cool + rng.laplace(0.0, 0.009), 0.059 - 0.10 * level + cool])
 
 
 def _rgb(level: float, chroma: np.ndarray) -> np.ndarray:

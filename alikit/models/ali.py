@@ -44,6 +44,7 @@ class ALI(Module):
         self.encoder, _ = build_network("encoder", spec, spec.encoder, (h, w, c + spec.noise), seed, dtype)
         self.decoder, _ = build_network("decoder", spec, spec.decoder, (1, 1, spec.nz), seed, dtype)
         self.discriminator = Discriminator(spec, seed, dtype)
+        self._norms = tuple(m for m in self.modules() if isinstance(m, BatchNormLeakyReLU))
 
     def prior(self, count: int, how: Pass, like: Any = None) -> Tensor:
         """Codes from N(0, I): (count, 1, 1, nz), on the device of the array `like`."""
@@ -90,6 +91,5 @@ class ALI(Module):
 
     def update_statistics(self) -> None:
         """Folds the batch statistics of the last training pass into the running ones (spec 3.3)."""
-        for module in self.modules():
-            if isinstance(module, BatchNormLeakyReLU):
-                module.update_statistics()
+        for norm in self._norms:
+            norm.update_statistics()

@@ -53,9 +53,7 @@ CIFAR10 = ModelSpec(
     DISC_XZ,
     pieces=2,
 )
-CIFAR10_UNTIED = replace(
-    CIFAR10, name="cifar10-untied", disc_x=tuple(row._replace(bias="untied") for row in DISC_X)
-)
+CIFAR10_UNTIED = replace(CIFAR10, name="cifar10-untied", disc_x=tuple(row._replace(bias="untied") for row in DISC_X))
 CIFAR10_PAPER = replace(
     CIFAR10, name="cifar10-paper", disc_x=_doubled(DISC_X), disc_z=_doubled(DISC_Z), disc_xz=_doubled(DISC_XZ)
 )

@@ -33,9 +33,7 @@ DISC_XZ = (
 )
 # fmt: on
 
-MIXTURE = ModelSpec(
-    "mixture", (1, 1, 2), 2, 0.0, ENCODER, DECODER, (), (), DISC_XZ, pieces=5, std=0.02, noise=2
-)
+MIXTURE = ModelSpec("mixture", (1, 1, 2), 2, 0.0, ENCODER, DECODER, (), (), DISC_XZ, pieces=5, std=0.02, noise=2)
 MIXTURE_DROPOUT = replace(
     MIXTURE,
     name="mixture-dropout",

@@ -85,9 +85,15 @@ class Module:
         """
         own = self.state()
         missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-        shapes = [f"{k}: {state[k].shape}, wanted {own[k].shape}" for k in own if k in state and state[k].shape != own[k].shape]
+        shapes = [
+            f"{k}: {state[k].shape}, wanted {own[k].shape}"
+            for k in own
+            if k in state and state[k].shape != own[k].shape
+        ]
         if missing or unknown or shapes:
             found = [("missing", missing), ("unknown", unknown), ("shape of", shapes)]
-            raise ValueError("load_state: " + "; ".join(f"{what} {', '.join(names[:5])}" for what, names in found if names))
+            raise ValueError(
+                "load_state: " + "; ".join(f"{what} {', '.join(names[:5])}" for what, names in found if names)
+            )
         for name, array in own.items():
             array[...] = state[name]

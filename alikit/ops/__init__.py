@@ -1,10 +1,10 @@
 """Differentiable functions on Tensors. Importing this package attaches the operators to Tensor."""
 
+from alikit.ops import operators as operators
 from alikit.ops._dispatch import LINEAR as LINEAR
 from alikit.ops._dispatch import Activation as Activation
 from alikit.ops._dispatch import Counters as Counters
 from alikit.ops._dispatch import Dropout as Dropout
-from alikit.ops import operators as operators
 from alikit.ops.activation import dropout as dropout
 from alikit.ops.activation import leaky_relu as leaky_relu
 from alikit.ops.activation import maxout as maxout

@@ -2,8 +2,8 @@
 
     y = activation(conv(dropout(x), w) + b)         moments: mean and variance of y, on the way to batch norm
 
-The transposed layer is the adjoint of the convolution that owns its weight (spec 2.1), so that one Function serves both:
-forward of one is the input gradient of the other. Numbers come from `conv2d`, `conv2d_input_grad`,
+The transposed layer is the adjoint of the convolution that owns its weight (spec 2.1), so that one Function serves
+both: forward of one is the input gradient of the other. Numbers come from `conv2d`, `conv2d_input_grad`,
 `conv2d_weight_grad` and `bias_activation_grad`. Saved: x, w, and y where the activation has a derivative.
 """
 

@@ -11,8 +11,8 @@ class MatMul(Function):
     """a: (M, K) @ b: (K, N)."""
 
     def forward(self, a: Any, b: Any) -> Any:
-        self.a = a if self.needs and self.needs[1] else None
-        self.b = b if self.needs and self.needs[0] else None
+        self.a: Any = a if self.needs and self.needs[1] else None
+        self.b: Any = b if self.needs and self.needs[0] else None
         return a @ b
 
     def backward(self, gy: Any) -> Any:

@@ -93,9 +93,7 @@ def _one_step(run: Run, metrics: MetricsLog, timing: MetricsLog, progress: Progr
     result = run.trainer.step(x, run.step)
     seconds = time.perf_counter() - began
     run.step += 1
-    progress.update(
-        len(x), lambda: Figures(result.loss_d, result.loss_g, result.prob_data, result.prob_sample)
-    )
+    progress.update(len(x), lambda: Figures(result.loss_d, result.loss_g, result.prob_data, result.prob_sample))
     end = run.step == run.total_steps
     look = end or run.step % run.config.sample_every == 0
     if look or run.step == 1 or run.step % run.config.log_every == 0:

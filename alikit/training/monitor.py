@@ -64,7 +64,12 @@ class Monitor:
         points, rebuilt = self.x.reshape(-1, 2), reconstructions.reshape(-1, 2)
         modes = np.argmin(np.square(points[:, None] - means).sum(axis=2), axis=1)
         picture = plots.mixture_figure(
-            points[:POINTS], modes[:POINTS], z[:POINTS], rebuilt[:POINTS], prior.reshape(-1, 2)[:POINTS], generated[:POINTS]
+            points[:POINTS],
+            modes[:POINTS],
+            z[:POINTS],
+            rebuilt[:POINTS],
+            prior.reshape(-1, 2)[:POINTS],
+            generated[:POINTS],
         )
         images.save_png(picture_path(self.run, "samples", step), picture)
         images.save_png(picture_path(self.run, "latents", step), plots.latent_health(mu, sigma, z))

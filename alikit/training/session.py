@@ -15,7 +15,7 @@ from alikit import backend
 from alikit.data import Dataset, open_dataset
 from alikit.errors import DataError, UsageError
 from alikit.training import runs, state
-from alikit.training.config import Config, continued, from_json, to_json
+from alikit.training.config import Config, from_json, to_json
 from alikit.training.feed import Feed, held_out
 from alikit.training.loop import Run
 from alikit.training.monitor import HELD_OUT, POINTS, Monitor
@@ -49,10 +49,8 @@ def print_warning(text: str) -> None:
     print(f"alikit: warning: {text}", file=sys.stderr, flush=True)
 
 
-def saved_config(folder: Path, checkpoint: Path | None) -> Config | None:
-    """The configuration of an earlier run: its checkpoint's, else config.json's, None where neither was written."""
-    if checkpoint is not None:
-        return state.read_meta(checkpoint)[2]
+def saved_config(folder: Path) -> Config | None:
+    """The configuration in a run folder's config.json; None where the run was stopped before it was written."""
     try:
         return from_json(json.loads((folder / runs.CONFIG).read_text())["options"])
     except FileNotFoundError:
@@ -80,26 +78,26 @@ def total_steps(config: Config, images: int) -> int:
     return config.steps or math.ceil(config.epochs * math.ceil(images / config.batch_size))
 
 
-def start(config: Config, dataset: Dataset, folder: Path | None, checkpoint: Path | None, quiet: bool) -> tuple[Run, str]:
+def start(
+    config: Config, dataset: Dataset, folder: Path | None, saved: state.Saved | None, quiet: bool
+) -> tuple[Run, str]:
     """A run ready for its next step, and a line about the held-out data.
 
-    folder      of the run to write into;  checkpoint: to go on from, None to begin
+    folder   of the run to write into, None for a new one;  saved: the checkpoint to go on from, None to begin
+
+    UsageError where the checkpoint was trained on other data.
     """
-    arrays, meta = {}, None
-    if checkpoint is not None:
-        arrays, meta, saved = state.read_meta(checkpoint)
-        config = continued(saved, {k: v for k, v in to_json(config).items() if v != getattr(saved, k)})
-        if meta["data_checksum"] != dataset.checksum:
-            raise UsageError(f"--resume: the data differ from the checkpoint's ({dataset.source})")
     feed = Feed(dataset, config.batch_size, config.seed)
     trainer = state.build_trainer(config)
-    if meta is None:
+    if saved is None:
         trainer.model.start_at_mean_image(feed.mean_images())
+    elif saved.meta.get("data_checksum") != dataset.checksum:
+        raise UsageError(f"--resume: the data differ from the checkpoint's ({dataset.source})")
     else:
-        state.restore(trainer, checkpoint, arrays, meta)
+        state.restore(trainer, saved)
     means, std = mixture_constants(config)
     x, held = held_out(config, dataset, POINTS if means is not None else HELD_OUT, quiet)
-    step = 0 if meta is None else int(meta["step"])
+    step = 0 if saved is None else saved.step
     is_continued = folder is not None and (folder / runs.CONFIG).exists()
     folder = make_folder(folder, config)
     monitor = Monitor(trainer, x, folder, means, std)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -61,29 +61,44 @@ def save(path: Path, trainer: Trainer, config: Config, step: int, data_checksum:
     checkpoint.save(path, arrays, meta)
 
 
-def read_meta(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], Config]:
-    """(arrays, meta, configuration) of a checkpoint; DataError where it is damaged or does not fit this version."""
+class Saved(NamedTuple):
+    """A checkpoint that was read: its file, arrays by name, meta object and configuration."""
+
+    path: Path
+    arrays: dict[str, np.ndarray]
+    meta: dict[str, Any]
+    config: Config
+
+    @property
+    def step(self) -> int:
+        """Training steps behind it."""
+        return self.meta["step"]
+
+
+def read(path: Path) -> Saved:
+    """The checkpoint at `path`; DataError where it is damaged or does not fit this version."""
     arrays, meta = checkpoint.load(path)
     try:
         config = from_json(meta["config"])
-        if config.model not in models.SPECS or not isinstance(meta["step"], int):
-            raise KeyError("model")
+        whole = config.model in models.SPECS and isinstance(meta["step"], int)
     except (KeyError, TypeError):
-        raise DataError(f"{path}: no checkpoint of a training run") from None
-    return arrays, meta, config
+        whole = False
+    if not whole:
+        raise DataError(f"{path}: no checkpoint of a training run")
+    return Saved(path, arrays, meta, config)
 
 
-def restore(trainer: Trainer, path: Path, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+def restore(trainer: Trainer, saved: Saved) -> None:
     """Copies a checkpoint's arrays into the trainer; DataError where they do not fit it."""
     try:
-        steps = meta["adam_steps"]
-        trainer.model.load_state(section(arrays, "model"))
-        trainer.adam_d.load_state(section(arrays, "adam_d"), int(steps["d"]))
-        trainer.adam_g.load_state(section(arrays, "adam_g"), int(steps["g"]))
+        steps = saved.meta["adam_steps"]
+        trainer.model.load_state(section(saved.arrays, "model"))
+        trainer.adam_d.load_state(section(saved.arrays, "adam_d"), int(steps["d"]))
+        trainer.adam_g.load_state(section(saved.arrays, "adam_g"), int(steps["g"]))
         if trainer.ema is not None:
-            trainer.ema.load_state(section(arrays, "ema"))
+            trainer.ema.load_state(section(saved.arrays, "ema"))
     except (KeyError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: does not hold the state of this model ({error})") from None
+        raise DataError(f"{saved.path}: does not hold the state of this model ({error})") from None
 
 
 def section(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:

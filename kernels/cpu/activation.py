@@ -44,7 +44,13 @@ def maxout(x: np.ndarray, pieces: int, out: np.ndarray, winner: np.ndarray) -> N
     for piece in range(1, pieces):
         better = groups[..., piece] > out
         np.maximum(out, groups[..., piece], out=out)
-        winner[better] = piece
+        np.maximum(winner, better * np.uint8(piece), out=winner)
+
+
+def slabs(y: np.ndarray) -> list[slice]:
+    """Slices of y's first axis, each of about a block of elements."""
+    step = max(1, BLOCK // max(1, y[:1].size))
+    return [slice(a, min(a + step, len(y))) for a in range(0, len(y), step)]
 
 
 def activate(y: np.ndarray, bias: np.ndarray | None, activation: Activation) -> None:
@@ -52,8 +58,8 @@ def activate(y: np.ndarray, bias: np.ndarray | None, activation: Activation) -> 
     if bias is not None:
         y += bias
     if activation.name == "leaky_relu":
-        for row in y:
-            leaky_relu_(row, activation.value)
+        for rows in slabs(y):
+            leaky_relu_(y[rows], activation.value)
     elif activation.name == "sigmoid":
         y *= 0.5
         np.tanh(y, out=y)
@@ -108,8 +114,9 @@ def bias_activation_grad(
     sums: dict[int, np.ndarray] = {}
 
     def share(start: int, stop: int, part: int) -> None:
-        for n in range(start, stop):
-            _activation_grad(gy[n], y[n], activation, None if winner is None else winner[n], gx[n])
+        for rows in slabs(gx[start:stop]):
+            rows = slice(start + rows.start, start + rows.stop)
+            _activation_grad(gy[rows], y[rows], activation, None if winner is None else winner[rows], gx[rows])
         if bias_shape is not None:
             sums[part] = _bias_grad(gx[start:stop], bias_shape)
 

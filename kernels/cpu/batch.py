@@ -15,7 +15,7 @@ def gather_batch(images: np.ndarray, indices: np.ndarray, *, scale: float = 1 / 
 
     Returns (B, ...) float32: images[indices] * scale. ValueError where an index lies outside.
     """
-    if len(indices) and not (0 <= int(np.min(indices)) and int(np.max(indices)) < len(images)):
+    if len(indices) and not (int(np.min(indices)) >= 0 and int(np.max(indices)) < len(images)):
         raise ValueError(f"gather_batch: indices must lie in [0, {len(images)})")
     out = np.empty((len(indices), *images.shape[1:]), np.float32)
 

@@ -17,7 +17,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ..arrays import LINEAR, Activation, Dropout, check_activation, check_bias, check_conv, check_dropout
-from .activation import activate, drop, dropout as drop_all, maxout
+from .activation import activate, drop, maxout
+from .activation import dropout as drop_all
 from .norm import Moments, merge_moments
 from .parallel import scratch, split
 from .patches import CHUNK_BYTES, GatherPlan, im2col, scatter_add

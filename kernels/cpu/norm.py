@@ -143,7 +143,8 @@ def batch_norm_leaky_relu_grad(
         sums[part] = _reduce(gy_rows[start:stop], x_rows[start:stop], gx_rows[start:stop], tiled, slope)
 
     parts = split(reduce, folded, work=10 * x.size)
-    gbeta, ggamma = (sum(sums[p][k] for p in range(parts)).reshape(fold, channels).sum(axis=0) for k in (0, 1))
+    gbeta, ggamma = (np.sum([sums[p][k] for p in range(parts)], axis=0) for k in (0, 1))
+    gbeta, ggamma = (v.reshape(fold, channels).sum(axis=0) for v in (gbeta, ggamma))
     ggamma *= inv_std
     # gx = k0 g + k1 (x - mean) + k2 with one number a channel each
     k0 = gamma * inv_std

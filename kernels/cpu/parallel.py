@@ -44,7 +44,7 @@ class _Pool:
         for queue in self.queues:
             queue.put(None)
 
-    def run(self, fn: Callable[[int, int, int], None], bounds: list[int]) -> None:
+    def run(self, fn: Callable[[int, int, int], object], bounds: list[int]) -> None:
         done: SimpleQueue = SimpleQueue()
         others = len(bounds) - 2
         for part in range(1, others + 1):
@@ -80,7 +80,7 @@ def threads() -> int:
     return _pool.threads
 
 
-def split(fn: Callable[[int, int, int], None], count: int, *, work: float = float("inf"), align: int = 1) -> int:
+def split(fn: Callable[[int, int, int], object], count: int, *, work: float = float("inf"), align: int = 1) -> int:
     """Calls fn(start, stop, part) on contiguous shares of range(count), one for each thread; returns how many.
 
     work    operations or elements in all; below `SMALL` the calling thread does it alone

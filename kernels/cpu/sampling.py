@@ -12,12 +12,29 @@ Normals are Box-Muller pairs, one for each 64-bit word: u1 and u2 from its low a
 from __future__ import annotations
 
 import math
+import threading
+from typing import Any
 
 import numpy as np
 
 from ..arrays import Counters
 
 _MASK = (1 << 64) - 1
+_FRESH: dict[str, Any] = {
+    "bit_generator": "Philox",
+    "buffer": np.zeros(4, np.uint64),
+    "buffer_pos": 4,
+    "has_uint32": 0,
+    "uinteger": 0,
+}
+_local = threading.local()
+
+
+def _generator() -> np.random.Philox:
+    """This thread's generator; a new one would ask the system for entropy that nobody needs."""
+    if not hasattr(_local, "generator"):
+        _local.generator = np.random.Philox(0)
+    return _local.generator
 
 
 def random_words(counters: Counters, start: int, count: int) -> np.ndarray:
@@ -26,7 +43,10 @@ def random_words(counters: Counters, start: int, count: int) -> np.ndarray:
     value = start // 4 + (counters.step << 128) + (counters.stream << 192) - 1
     words = np.array([(value >> shift) & _MASK for shift in (0, 64, 128, 192)], np.uint64)
     key = np.array([counters.seed & _MASK, 0], np.uint64)
-    return np.random.Philox(key=key, counter=words).random_raw(count)
+    generator = _generator()
+    state: Any = {**_FRESH, "state": {"counter": words, "key": key}}
+    generator.state = state
+    return generator.random_raw(count)
 
 
 def random_uint16(counters: Counters, start: int, count: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alikit.data.glyphs import FACES, MARGIN, UNIT, glyph
+from alikit.data.glyphs import FACES, MARGIN, UNIT, glyph, rounded_box
 from alikit.data.lens import photograph
 from alikit.data.synthetic import draw
 
@@ -113,7 +113,7 @@ def test_labels_match_the_pictures(drawn, luma):
     gram = features[known].T @ features[known] + 0.1 * np.eye(features.shape[1])
     weights = np.linalg.solve(gram, features[known].T @ targets[known])
     right = (features[new] @ weights).argmax(1) == drawn[1][new]
-    assert right.mean() > 0.75, right.mean()  # the real crops give 0.78; always saying 1 gives 0.19
+    assert right.mean() > 0.85, right.mean()  # the real crops give 0.78; always saying 1 gives 0.19
 
 
 @pytest.mark.parametrize("face", range(len(FACES)))
@@ -133,6 +133,13 @@ def test_glyphs_are_distance_fields_that_fill_their_box(face):
 def test_glyphs_cannot_be_changed():
     with pytest.raises(ValueError, match="read-only"):
         glyph(0, 0)[:] = 0.0
+
+
+def test_a_rounded_box_is_a_distance_field_inside_and_outside():
+    across, along = np.array([-0.5, -0.1, 0.3, 0.3, -0.1]), np.array([-0.3, -0.3, -0.2, 0.2, -0.1])
+    corner = np.hypot(0.5, 0.4) - 0.2
+    expected = [-0.3, -0.1, 0.3, corner, np.hypot(0.1, 0.1) - 0.2]
+    np.testing.assert_allclose(rounded_box(across, along, radius=0.2), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("trial", range(5))

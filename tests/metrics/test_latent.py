@@ -55,7 +55,7 @@ def test_each_sickness_shows(spread: float, shift: float, key: str, value: float
 
 
 def test_means_of_opposite_sign_do_not_cancel() -> None:
-    z = RNG.standard_normal((N, 2)) + (3.0, -3.0)
+    z = RNG.standard_normal((N, 2)) + np.array([3.0, -3.0])
     assert latent_health(None, None, z)["mean_abs"] == pytest.approx(3.0, abs=0.1)
 
 

@@ -1,0 +1,118 @@
+"""One side of one case in a process of its own: `python -m bench.worker CASE SIDE THREADS QUICK`, spoken to by JSON lines.
+
+Own processes, because the thread settings and libraries of both sides would disturb each other and because peak memory
+belongs to a process. A worker sleeps on its pipe while the other side works.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from bench.case import Options, Workload
+
+
+class Worker:
+    """Answers commands on a Workload."""
+
+    def __init__(self, workload: Workload):
+        self.workload = workload
+
+    def describe(self) -> dict[str, Any]:
+        """What there is to measure, and with which libraries."""
+        libraries = {name: version_of(name) for name in ("numpy", "torch") if name in sys.modules}
+        environment = {k: v for k, v in os.environ.items() if k.startswith(("OPENBLAS_", "OMP_", "MKL_"))}
+        load = self.workload
+        return {
+            "names": list(load.thunks),
+            "cost": load.cost,
+            "ceiling": load.ceiling,
+            "libraries": libraries,
+            "environment": environment,
+        }
+
+    def probe(self, file: str) -> None:
+        """Saves inputs for the check."""
+        import numpy as np
+
+        assert self.workload.probe is not None
+        np.savez(file, **self.workload.probe())
+
+    def answer(self, probe: str, file: str) -> None:
+        """Saves this side's numbers on the inputs."""
+        import numpy as np
+
+        with np.load(probe) as inputs:
+            np.savez(file, **self.workload.answer(dict(inputs)))
+
+    def time(self, name: str, count: int) -> dict[str, float]:
+        """Runs a unit `count` times; seconds on the clock and of processor time, in all."""
+        thunk = self.workload.thunks[name]
+        wall, cpu = time.perf_counter(), time.process_time()
+        for _ in range(count):
+            thunk()
+        return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+
+    def memory(self) -> dict[str, int]:
+        """Bytes resident now and at their peak."""
+        fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return {key: int(fields[name].split()[0]) * 1024 for key, name in (("now", "VmRSS"), ("peak", "VmHWM"))}
+
+    def cpu(self) -> float:
+        """Processor seconds this process has used."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return usage.ru_utime + usage.ru_stime
+
+
+def version_of(name: str) -> str | None:
+    """Version of an installed library, or None."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def build(case: str, side: str, options: Options) -> Workload:
+    """The side's Workload, with its threads set. On alikit's side BLAS is prepared first, as the commands do."""
+    if side == "alikit":
+        from alikit.startup import prepare_blas
+
+        prepare_blas()
+        from alikit import set_threads
+
+        set_threads(options.threads)
+    else:
+        import torch
+
+        torch.set_num_threads(options.threads)
+    from bench.cases import CASES
+
+    make: Callable[[Options], Workload] = getattr(CASES[case], side)
+    return make(options)
+
+
+def main(case: str, side: str, threads: str, quick: str) -> None:
+    """Serves commands from standard input until it is closed; everything that libraries print goes to standard error."""
+    replies, sys.stdout = sys.stdout, sys.stderr
+    worker: Worker | None = None
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            if worker is None:
+                worker = Worker(build(case, side, Options(int(threads), quick == "quick")))
+            reply = {"result": getattr(worker, command.pop("do"))(**command)}
+        except Exception:
+            reply = {"error": traceback.format_exc()}
+        print(json.dumps(reply), file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,82 @@
+"""What every kernel is tested under: memory that begins as NaN, and work that is really split.
+
+Shapes that a loop can check are far below the sizes at which the kernels share work out or cut it into blocks, so the
+limits are lowered until they do.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from alikit.kernels.cpu import activation, adam, batch, conv, loss, norm, parallel, patches, sampling
+
+CPU_MODULES = (activation, adam, batch, conv, loss, norm, parallel, patches, sampling)
+
+
+def poison(array: np.ndarray) -> np.ndarray:
+    """Fills with what no result may hold: NaN, or 165, or True."""
+    array[...] = np.nan if array.dtype.kind == "f" else True if array.dtype == bool else 165
+    return array
+
+
+@pytest.fixture(autouse=True)
+def poisoned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """np.empty, np.empty_like and scratch may hold anything: here they hold NaN, so that what is not written shows."""
+    empty, empty_like, scratch = np.empty, np.empty_like, parallel.scratch
+    monkeypatch.setattr(np, "empty", lambda *args, **options: poison(empty(*args, **options)))
+    monkeypatch.setattr(np, "empty_like", lambda *args, **options: poison(empty_like(*args, **options)))
+    for module in CPU_MODULES:
+        if hasattr(module, "scratch"):
+            monkeypatch.setattr(module, "scratch", lambda *args: poison(scratch(*args)))
+
+
+class Splitting(NamedTuple):
+    """threads that share the work, elements in a block of elementwise passes, bytes in a chunk of a convolution."""
+
+    threads: int
+    block: int
+    chunk_bytes: int
+
+
+SPLITTINGS = {
+    "one-thread": Splitting(1, parallel.BLOCK, patches.CHUNK_BYTES),
+    "two-threads": Splitting(2, parallel.BLOCK, patches.CHUNK_BYTES),
+    "two-threads-in-pieces": Splitting(2, 50, 3000),
+}
+
+
+@pytest.fixture
+def split_as(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """split_as("two-threads") lets every kernel share work out as SPLITTINGS says, however little there is."""
+    before = parallel.threads()
+
+    def apply(name: str) -> None:
+        splitting = SPLITTINGS[name]
+        parallel.set_threads(splitting.threads)
+        monkeypatch.setattr(parallel, "SMALL", 0)
+        for module in CPU_MODULES:
+            for limit, value in (("BLOCK", splitting.block), ("CHUNK_BYTES", splitting.chunk_bytes)):
+                if hasattr(module, limit):
+                    monkeypatch.setattr(module, limit, value)
+
+    yield apply
+    parallel.set_threads(before)
+
+
+@pytest.fixture(params=list(SPLITTINGS))
+def splitting(request: pytest.FixtureRequest, split_as: Callable[[str], None]) -> str:
+    """The test runs once for each way of sharing the work out."""
+    split_as(request.param)
+    return request.param
+
+
+@pytest.fixture
+def slope_along() -> Callable[..., float]:
+    """slope_along(fn, x, dx): the derivative of a number fn(x) along dx, by central differences."""
+
+    def measure(fn: Callable[[Any], Any], x: np.ndarray, dx: np.ndarray, step: float = 1e-6) -> float:
+        return float((fn(x + step * dx) - fn(x - step * dx)) / (2 * step))
+
+    return measure

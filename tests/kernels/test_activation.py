@@ -1,0 +1,182 @@
+"""Nonlinearities, bias gradients and dropout: literal cases, the exact kink, ties, and what the masks must keep."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from alikit.kernels.arrays import LINEAR, Activation, Counters, Dropout
+from alikit.kernels.cpu.activation import apply_activation, bias_activation_grad, column_sums, drop, dropout
+from alikit.kernels.cpu.sampling import random_words
+
+LEAKY = Activation("leaky_relu", 0.25)
+SIGMOID = Activation("sigmoid")
+COUNTERS = Counters(seed=3, step=41, stream=5)
+
+
+def image(*values: float) -> np.ndarray:
+    """(1, 1, 1, C)."""
+    return np.array(values, np.float64).reshape(1, 1, 1, -1)
+
+
+MEANINGS = {
+    "linear": (LINEAR, [-2, 0, 3], [-2, 0, 3], [1, 1, 1]),
+    "leaky ReLU, at 0 the slope": (LEAKY, [-2, 0, 3], [-0.5, 0, 3], [0.25, 0.25, 1]),
+    "leaky ReLU, at -0 too": (LEAKY, [-0.0, 1e-300, -1e-300], [0, 1e-300, -2.5e-301], [0.25, 1, 0.25]),
+    "ReLU": (Activation("leaky_relu", 0.0), [-2, 0, 3], [0, 0, 3], [0, 0, 1]),
+    "slope 1": (Activation("leaky_relu", 1.0), [-2, 0, 3], [-2, 0, 3], [1, 1, 1]),
+    "sigmoid": (SIGMOID, [0, np.log(3), -np.log(3)], [0.5, 0.75, 0.25], [0.25, 0.1875, 0.1875]),
+    "sigmoid, far out": (SIGMOID, [-1e4, 1e4], [0, 1], [0, 0]),
+}
+
+
+@pytest.mark.parametrize(("activation", "x", "y", "slope"), MEANINGS.values(), ids=MEANINGS.keys())
+def test_meaning(activation: Activation, x: list, y: list, slope: list) -> None:
+    found, winner = apply_activation(image(*x), None, activation)
+    np.testing.assert_allclose(found, image(*y), rtol=1e-15)
+    assert winner is None
+    gy = image(*range(7, 7 + len(x)))
+    gx, gbias = bias_activation_grad(gy, found, activation)
+    np.testing.assert_allclose(gx, gy * image(*slope), rtol=1e-15)
+    assert gbias is None
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_maxout_takes_adjacent_channels_and_the_first_wins_a_tie(dtype: type) -> None:
+    x = image(1, 5, 5, -2, -2, -2, 0, -0.0, -1).astype(dtype)
+    y, winner = apply_activation(x, None, Activation("maxout", 3))
+    np.testing.assert_array_equal(y, image(5, -2, 0))
+    np.testing.assert_array_equal(winner, image(1, 0, 0))
+    gx, _ = bias_activation_grad(image(3, 4, 5).astype(dtype), y, Activation("maxout", 3), winner=winner)
+    assert gx.dtype == y.dtype == dtype
+    np.testing.assert_array_equal(gx, image(0, 3, 0, 4, 0, 0, 5, 0, 0))
+
+
+@pytest.mark.parametrize("activation", [LINEAR, LEAKY, SIGMOID, Activation("maxout", 3)], ids=lambda a: a.name)
+@pytest.mark.parametrize("shape", [(7, 5, 3, 6), (7, 6)], ids=["images", "vectors"])
+@pytest.mark.parametrize("bias", [None, "tied", "untied"])
+@pytest.mark.usefixtures("splitting")
+def test_bias_forward_and_backward(
+    activation: Activation, shape: tuple, bias: str | None, stream: Callable, slope_along: Callable
+) -> None:
+    """Away from kinks, which random numbers are: the gradients in x and bias agree with differences."""
+    if bias == "untied" and len(shape) == 2:
+        bias = "tied"  # of vectors these are the same
+    x = stream("x").standard_normal(shape)
+    b_shape = {None: None, "tied": shape[-1:], "untied": shape[1:]}[bias]
+    b = None if b_shape is None else stream("b").standard_normal(b_shape)
+    y, winner = apply_activation(x, b, activation)
+    gy = stream("gy").standard_normal(y.shape)
+    gx, gbias = bias_activation_grad(gy, y, activation, winner=winner, bias_shape=b_shape)
+
+    dx = stream("dx").standard_normal(shape)
+    numeric = slope_along(lambda moved: np.vdot(apply_activation(moved, b, activation)[0], gy), x, dx)
+    assert np.vdot(gx, dx) == pytest.approx(numeric, rel=0, abs=1e-7 * np.abs(gy).sum())
+    if b is None:
+        assert gbias is None
+        return
+    db = stream("db").standard_normal(b.shape)
+    numeric = slope_along(lambda moved: np.vdot(apply_activation(x, moved, activation)[0], gy), b, db)
+    assert gbias.shape == b.shape
+    assert np.vdot(gbias, db) == pytest.approx(numeric, rel=0, abs=1e-7 * np.abs(gy).sum())
+
+
+@pytest.mark.parametrize("channels", [1, 3, 32])
+def test_column_sums_in_float32_do_not_drift(channels: int) -> None:
+    """Equal terms round the same way again and again: the worst case of a long running sum in float32."""
+    x = np.full((300_000, channels), 0.1, np.float32)
+    np.testing.assert_allclose(column_sums(x), 300_000 * np.float64(np.float32(0.1)), rtol=4e-6)
+
+
+@pytest.mark.usefixtures("splitting")
+def test_tied_bias_gradient_in_float32(stream: Callable) -> None:
+    gy = stream("gy").uniform(0, 1, (40, 16, 16, 3)).astype(np.float32)
+    _, gbias = bias_activation_grad(gy, gy, LINEAR, bias_shape=(3,))
+    assert gbias.dtype == np.float32
+    np.testing.assert_allclose(gbias, gy.astype(np.float64).sum(axis=(0, 1, 2)), rtol=1e-6)
+
+
+def mask_by_lanes(size: int, record: Dropout) -> np.ndarray:
+    """Element i is kept where the 16-bit lane i of its stream (four to a word, lowest first) reaches the rate."""
+    words = [int(word) for word in random_words(record.counters, 0, -(-size // 16) * 4)]
+    lanes = [word >> shift & 0xFFFF for word in words for shift in (0, 16, 32, 48)][:size]
+    return np.array(lanes) >= round(record.rate * 65536)
+
+
+@pytest.mark.parametrize("shape", [(1,), (15,), (16,), (17,), (5, 7, 3, 11)])
+@pytest.mark.usefixtures("splitting")
+def test_dropout_follows_the_lanes_of_its_stream(shape: tuple, stream: Callable) -> None:
+    """However the work is cut. Applied to the gradient it is the same mask: its own backward."""
+    record = Dropout(0.2, COUNTERS)
+    x = stream("x").standard_normal(shape)
+    keep = mask_by_lanes(x.size, record).reshape(shape)
+    np.testing.assert_allclose(dropout(x, record), np.where(keep, x / 0.8, 0), rtol=1e-15)
+
+
+@pytest.mark.parametrize("start", [0, 1, 15, 16, 50, 97])
+def test_a_stretch_is_dropped_as_in_the_whole(start: int, stream: Callable) -> None:
+    record = Dropout(0.5, COUNTERS)
+    x = stream("x").standard_normal(200)
+    out = np.full(60, np.nan)
+    drop(x[start : start + 60], record, start, out)
+    np.testing.assert_array_equal(out, dropout(x, record)[start : start + 60])
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5, 0.9])
+def test_dropout_statistics(rate: float) -> None:
+    size = 200_000
+    y = dropout(np.ones(size, np.float32), Dropout(rate, COUNTERS))
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(np.unique(y), [0, 1 / (1 - rate)], rtol=1e-6)
+    keep = y > 0
+    sigma = np.sqrt(rate * (1 - rate))
+    assert abs(keep.mean() - (1 - rate)) < 4 * sigma / np.sqrt(size)
+    for lane in range(16):  # every lane of a block by itself
+        assert abs(keep[lane::16].mean() - (1 - rate)) < 4 * sigma / np.sqrt(size / 16)
+    for lag in (1, 4, 16):
+        assert abs(np.corrcoef(keep[:-lag], keep[lag:])[0, 1]) < 4 / np.sqrt(size)
+
+
+def test_masks_of_other_counters_are_independent() -> None:
+    first = dropout(np.ones(100_000), Dropout(0.5, COUNTERS)) > 0
+    for other in (COUNTERS._replace(seed=4), COUNTERS._replace(step=42), COUNTERS._replace(stream=6)):
+        second = dropout(np.ones(100_000), Dropout(0.5, other)) > 0
+        assert abs(np.corrcoef(first, second)[0, 1]) < 4 / np.sqrt(100_000)
+
+
+def test_rates_at_the_ends() -> None:
+    x = np.arange(1.0, 100)
+    np.testing.assert_array_equal(dropout(x, Dropout(0.0, COUNTERS)), x)
+    almost_all = dropout(x, Dropout(1 - 1e-9, COUNTERS))
+    assert (almost_all == 0).sum() >= 98
+
+
+X = np.ones((2, 3, 3, 4))
+ERRORS = {
+    "unknown": (lambda: apply_activation(X, None, Activation("elu")), "apply_activation: unknown activation 'elu'"),
+    "bias": (lambda: apply_activation(X, np.ones(3), LINEAR), r"apply_activation: bias has shape \(3,\), wanted"),
+    "pieces": (lambda: apply_activation(X, None, Activation("maxout", 3)), "apply_activation: maxout with 3 pieces"),
+    "gy": (
+        lambda: bias_activation_grad(X[:1], X, LEAKY),
+        r"bias_activation_grad: gy has shape \(1, 3, 3, 4\), wanted \(2, 3, 3, 4\)",
+    ),
+    "no winners": (
+        lambda: bias_activation_grad(X, X, Activation("maxout", 2)),
+        "bias_activation_grad: maxout needs its winners",
+    ),
+    "bias shape": (
+        lambda: bias_activation_grad(X, X, LEAKY, bias_shape=(3,)),
+        r"bias_activation_grad: bias has shape \(3,\), wanted \(4,\) \(tied\) or \(3, 3, 4\) \(untied\)",
+    ),
+    "rate": (lambda: dropout(X, Dropout(-0.1, COUNTERS)), r"dropout: the dropout rate must lie in \[0, 1\), found -0.1"),
+    "x not contiguous": (
+        lambda: dropout(X.transpose(0, 3, 1, 2), Dropout(0.5, COUNTERS)),
+        r"dropout: x \(2, 4, 3, 3\) is not contiguous",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), ERRORS.values(), ids=ERRORS.keys())
+def test_wrong_arguments_are_named(call: Callable, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
