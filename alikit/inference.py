@@ -35,7 +35,7 @@ class Model:
         self.shape, self.nz = networks.spec.image, networks.spec.nz
 
     def encode(self, x: np.ndarray, seed: int = 0) -> np.ndarray:
-        """Codes z ~ q(z | x), sampled as in the paper (spec 1.4).
+        """Codes z ~ q(z | x), sampled as in the paper (method 1.4).
 
         x   (N, H, W, C), uint8 or floats in [0, 1];  seed: of the noise.  Returns z: (N, nz) float32.
         """

@@ -17,7 +17,7 @@ from alikit.ops._dispatch import kernel
 
 
 class AdamSettings(NamedTuple):
-    """Spec 3.1. lr: alpha; beta1, beta2 in the usual notation; eps stands beside the uncorrected sqrt(v)."""
+    """Method 3.1. lr: alpha; beta1, beta2 in the usual notation; eps stands beside the uncorrected sqrt(v)."""
 
     lr: float = 1e-4
     beta1: float = 0.5

@@ -70,8 +70,12 @@ def check_conv(name: str, x_shape: tuple, w_shape: tuple, y_shape: tuple | None,
         raise ValueError(f"{name}: x {x_shape} must be (N, H, W, C) and w {w_shape} must be (O, kH, kW, C)")
     if x_shape[3] != w_shape[3]:
         raise ValueError(f"{name}: x {x_shape} has {x_shape[3]} channels, w {w_shape} wants {w_shape[3]}")
+    if y_shape is not None and len(y_shape) != 4:
+        raise ValueError(f"{name}: gy has shape {tuple(y_shape)}, wanted (N, Ho, Wo, O)")
     if stride < 1:
         raise ValueError(f"{name}: stride must be at least 1, found {stride}")
+    if w_shape[1] > x_shape[1] or w_shape[2] > x_shape[2]:
+        raise ValueError(f"{name}: a kernel of {w_shape[1:3]} does not fit an input of {x_shape[1:3]}")
     size = (conv_output_size(x_shape[1], w_shape[1], stride), conv_output_size(x_shape[2], w_shape[2], stride))
     wanted = (x_shape[0], *size, w_shape[0])
     if y_shape is not None and tuple(y_shape) != wanted:
@@ -79,20 +83,30 @@ def check_conv(name: str, x_shape: tuple, w_shape: tuple, y_shape: tuple | None,
     return size
 
 
-def check_activation(name: str, activation: Activation, channels: int) -> None:
-    """Refuses an unknown activation, a slope outside [0, 1] and pieces that do not divide the channels."""
+def check_contiguous(name: str, **arrays: Array) -> None:
+    """Kernels read memory in C order: another layout is refused rather than copied behind the caller's back."""
+    for key, array in arrays.items():
+        if not array.flags.c_contiguous:
+            raise ValueError(f"{name}: {key} {array.shape} is not contiguous")
+
+
+def check_activation(name: str, activation: Activation, channels: int, *, moments: bool = False) -> None:
+    """Refuses an unknown activation, a slope outside [0, 1], pieces that do not divide the channels, and moments of
+    maxout."""
     if activation.name not in ("linear", "leaky_relu", "sigmoid", "maxout"):
         raise ValueError(f"{name}: unknown activation {activation.name!r}")
     if activation.name == "leaky_relu" and not 0 <= activation.value <= 1:
         raise ValueError(f"{name}: the slope of leaky ReLU must lie in [0, 1], found {activation.value}")
     if activation.name == "maxout" and (activation.pieces < 1 or channels % activation.pieces):
         raise ValueError(f"{name}: maxout with {activation.pieces} pieces does not divide {channels} channels")
+    if activation.name == "maxout" and moments:
+        raise ValueError(f"{name}: moments are not taken behind maxout")
 
 
-def check_bias(name: str, bias: Array | None, y_shape: tuple) -> None:
-    """A bias is tied, (C,), or untied, (H, W, C)."""
-    if bias is not None and tuple(bias.shape) not in (y_shape[-1:], y_shape[1:]):
-        raise ValueError(f"{name}: bias has shape {bias.shape}, wanted {y_shape[-1:]} (tied) or {y_shape[1:]} (untied)")
+def check_bias(name: str, shape: tuple | None, y_shape: tuple) -> None:
+    """A bias, where there is one, is tied, (C,), or untied, (H, W, C)."""
+    if shape is not None and tuple(shape) not in (y_shape[-1:], y_shape[1:]):
+        raise ValueError(f"{name}: bias has shape {shape}, wanted {y_shape[-1:]} (tied) or {y_shape[1:]} (untied)")
 
 
 def check_dropout(name: str, dropout: Dropout | None) -> None:

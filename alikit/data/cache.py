@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from alikit.data.reporting import Report
 from alikit.errors import DataError
 
 FORMAT = "alikit prepared images 1"
+# Texts are stored with fixed length, in checksummed headers: HDF5 keeps those of variable length in a heap without
+# a checksum, where one flipped bit can send it into an endless loop.
+_TEXTS = ("format", "stamp", "label_names", "sources", "checksum")
 # What h5py raises on files that are cut, flipped or not its own: the HDF5 library has no single error for them.
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 
@@ -104,16 +108,14 @@ def load(path: Path, stamp: str | None) -> Prepared | None:
     try:
         # Prepared files are never changed in place; locks only fail (on network file systems)
         with h5py.File(path, "r", locking=False) as file:
-            if file.attrs["format"] != FORMAT:
-                return None
-            if stamp is not None and file.attrs["stamp"] != stamp:
+            if _text(file, "format") != FORMAT or stamp not in (None, _text(file, "stamp")):
                 return None
             labels = file["labels"][()] if "labels" in file else None
             images = _images(file["images"], path)
             if not isinstance(images, np.memmap) and _crc32(images, labels) != file.attrs["crc32"]:
                 raise ValueError("its CRC-32 differs")
-            names, sources = json.loads(file.attrs["label_names"]), json.loads(file.attrs["sources"])
-            return Prepared(images, labels, tuple(names), sources, str(file.attrs["checksum"]), path)
+            names, sources = json.loads(_text(file, "label_names")), json.loads(_text(file, "sources"))
+            return Prepared(images, labels, tuple(names), sources, _text(file, "checksum"), path)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     except _DAMAGE as error:
@@ -134,13 +136,17 @@ def write(path: Path, stamp: str, content: Content, report: Report) -> None:
             digest.update(content.labels.data)
             crc = zlib.crc32(content.labels.data, crc)
             file["labels"] = content.labels
-        file.attrs["format"], file.attrs["stamp"] = FORMAT, stamp
-        file.attrs["label_names"] = json.dumps(content.label_names)
-        file.attrs["sources"] = json.dumps(content.sources)
-        file.attrs["checksum"], file.attrs["crc32"] = digest.hexdigest(), crc
+        names, sources = json.dumps(content.label_names), json.dumps(content.sources)
+        for key, text in zip(_TEXTS, (FORMAT, stamp, names, sources, digest.hexdigest()), strict=True):
+            file.attrs[key] = np.bytes_(text.encode())
+        file.attrs["crc32"] = crc
 
 
-def _images(dataset: "h5py.Dataset", path: Path) -> np.ndarray:  # type: ignore[name-defined]  # noqa: F821
+def _text(file: Any, key: str) -> str:
+    return bytes(file.attrs[key]).decode()
+
+
+def _images(dataset: Any, path: Path) -> np.ndarray:
     """The images of a prepared file, in memory or mapped."""
     shape, offset = dataset.shape, dataset.id.get_offset()
     if dataset.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or offset is None:

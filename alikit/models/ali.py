@@ -1,7 +1,7 @@
 """The players of the game: encoder q(z | x), decoder p(x | z), discriminator D(x, z) (paper, sections 2 and 3).
 
 D is a tower on x, a tower on z and a head on both, channels of x first; it emits one logit a pair. The Gaussian
-encoder emits mu and log sigma; the mixture's encoder is a network of x and noise instead (spec 1.4).
+encoder emits mu and log sigma; the mixture's encoder is a network of x and noise instead (method 1.4).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class ALI(Module):
     def start_at_mean_image(self, images: Any) -> None:
         """Sets the decoder's untied output bias to the log-odds of the mean of images: (N, H, W, C) in [0, 1].
 
-        So the first outputs are about the mean image (spec 3.2). Nothing happens for a decoder without that bias.
+        So the first outputs are about the mean image (method 3.2). Nothing happens for a decoder without that bias.
         """
         bias = self.decoder.layers[-1].conv.bias
         if bias is None or bias.ndim != 3:
@@ -90,6 +90,6 @@ class ALI(Module):
         bias.data[...] = np.log(mean / (1 - mean))
 
     def update_statistics(self) -> None:
-        """Folds the batch statistics of the last training pass into the running ones (spec 3.3)."""
+        """Folds the batch statistics of the last training pass into the running ones (method 3.3)."""
         for norm in self._norms:
             norm.update_statistics()

@@ -1,4 +1,4 @@
-"""CelebA, 64x64 (paper, appendix A; spec 2.4).
+"""CelebA, 64x64 (paper, appendix A; method 2.4).
 
 celeba         the authors' code: D(x)'s first layer has a bias and no batch norm, dropout 0.2 throughout D(x)
 celeba-paper   the paper's table: batch norm on D(x)'s first layer, no dropout in D(x)

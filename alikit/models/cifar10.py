@@ -1,4 +1,4 @@
-"""CIFAR-10, 32x32 (paper, appendix A; spec 2.3): SVHN's encoder and decoder, a maxout discriminator without batch norm.
+"""CIFAR-10, 32x32 (paper, appendix A; method 2.3): SVHN's encoder and decoder, D of maxout without batch norm.
 
 Readings of the discriminator, of which nobody knows which one the published figures come from:
 

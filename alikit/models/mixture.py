@@ -1,4 +1,4 @@
-"""The 2-D mixture of 25 Gaussians (spec 2.6): dense layers as 1x1 convolutions of 1x1 images.
+"""The 2-D mixture of 25 Gaussians (method 2.6): dense layers as 1x1 convolutions of 1x1 images.
 
 The encoder is no Gaussian but a network of [x, eps]; the discriminator sees [x, z] without towers. The paper prints no
 table for this experiment: everything is the authors' code.

@@ -1,4 +1,4 @@
-"""SVHN, 32x32 (paper, appendix A; spec 2.2)."""
+"""SVHN, 32x32 (paper, appendix A; method 2.2)."""
 
 from alikit.models.table import ModelSpec, Row
 

@@ -1,4 +1,4 @@
-""" "Tiny ImageNet", the whole of ImageNet at 64x64 (paper, appendix A; spec 2.5)."""
+""" "Tiny ImageNet", the whole of ImageNet at 64x64 (paper, appendix A; method 2.5)."""
 
 from alikit.models.table import ModelSpec, Row
 

@@ -1,4 +1,4 @@
-"""Initial values (spec 3.2): weights N(0, std^2) whatever the fan-in, biases 0, gamma 1, beta 0.
+"""Initial values (method 3.2): weights N(0, std^2) whatever the fan-in, biases 0, gamma 1, beta 0.
 
 A weight's numbers depend on the seed and the weight's own name alone, so that adding a layer changes no other.
 """

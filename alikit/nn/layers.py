@@ -20,12 +20,12 @@ BN_MOMENTUM = 0.05
 
 
 class BatchNormLeakyReLU(Module):
-    """Batch norm and leaky ReLU with running statistics (spec 3.3).
+    """Batch norm and leaky ReLU with running statistics (method 3.3).
 
     channels: C;  slope: of the leaky ReLU, 1 for none
 
     Buffers: running_mean (C,), from 0, and running_std (C,), the standard deviation sqrt(var + eps), from 1. A training
-    pass only notes the batch's statistics; `update_statistics` folds them in, after the step's updates (spec 1.6).
+    pass only notes the batch's statistics; `update_statistics` folds them in, after the step's updates (method 1.6).
     """
 
     def __init__(self, channels: int, slope: float, dtype: type = np.float32):

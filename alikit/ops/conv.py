@@ -2,7 +2,7 @@
 
     y = activation(conv(dropout(x), w) + b)         moments: mean and variance of y, on the way to batch norm
 
-The transposed layer is the adjoint of the convolution that owns its weight (spec 2.1), so that one Function serves
+The transposed layer is the adjoint of the convolution that owns its weight (method 2.1), so that one Function serves
 both: forward of one is the input gradient of the other. Numbers come from `conv2d`, `conv2d_input_grad`,
 `conv2d_weight_grad` and `bias_activation_grad`. Saved: x, w, and y where the activation has a derivative.
 """
@@ -71,7 +71,7 @@ def conv2d(
     moments: bool = False,
     dropout: Dropout | None = None,
 ) -> tuple[Tensor, Any]:
-    """Valid convolution with its epilogue (spec 2.1).
+    """Valid convolution with its epilogue (method 2.1).
 
     x        (N, H, W, C);  w: (O, kH, kW, C);  b: (O,) tied, (Ho, Wo, O) untied, or None
     dropout  applied to x, element by element

@@ -1,4 +1,4 @@
-"""The two losses of the adversarial game on one batch of logits (paper eq. 4, spec 1.2), with both gradients ready."""
+"""The two losses of the adversarial game on one batch of logits (paper eq. 4, method 1.2), both gradients ready."""
 
 from __future__ import annotations
 

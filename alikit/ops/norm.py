@@ -1,7 +1,7 @@
 """Batch norm fused with leaky ReLU: y = leaky_relu(gamma * (x - mean) * inv_std + beta) over all axes but the last.
 
 In training the statistics are those of the batch, and the gradient runs through them; in evaluation they are constants
-(spec 3.3). Saved: x, gamma, beta, mean, inv_std.
+(method 3.3). Saved: x, gamma, beta, mean, inv_std.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reparameterised Gaussian sampling: z = mu + exp(log_sigma) * eps (spec 1.4). eps is drawn twice, never stored."""
+"""Reparameterised Gaussian sampling: z = mu + exp(log_sigma) * eps (method 1.4). eps is drawn twice, never stored."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from alikit.errors import DataError, UsageError
 
 @dataclass(frozen=True)
 class Config:
-    """One run, resolved. Defaults are those of the paper's image experiments (spec 3.1)."""
+    """One run, resolved. Defaults are those of the paper's image experiments (method 3.1)."""
 
     dataset: str
     model: str
@@ -47,7 +47,7 @@ FREE = frozenset(
     ("data", "epochs", "steps", "device", "threads", "log_every", "sample_every", "checkpoint_every", "keep")
 )
 
-#: spec 3.1; the mixture's beta1 is 0.2 in today's notation
+#: method 3.1; the mixture's beta1 is 0.2 in today's notation
 PRESETS: dict[str, Config] = {
     "svhn": Config("svhn", "svhn"),
     "cifar10": Config("cifar10", "cifar10", epochs=6475),

@@ -9,7 +9,7 @@ from alikit.errors import DataError
 from alikit.ops._dispatch import kernel
 from alikit.training.config import Config
 
-#: images whose mean starts the decoder's output bias (spec 3.2)
+#: images whose mean starts the decoder's output bias (method 3.2)
 MEAN_IMAGES = 500
 
 

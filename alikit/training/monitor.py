@@ -1,7 +1,7 @@
 """What a run shows every `sample_every` steps: pictures, and numbers on held-out data for metrics.jsonl.
 
-Everything runs in evaluation mode (population statistics, no dropout; spec 3.3), with the averaged weights where there
-are any, on the same held-out images and from the same prior codes throughout, so that pictures compare.
+Everything runs in evaluation mode (population statistics, no dropout; method 3.3), with the averaged weights
+where there are any, on the same held-out images and from the same prior codes throughout, so that pictures compare.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Monitor:
 def encode_decode(
     model: ALI, x: np.ndarray, how: Pass, chunk: int = 100
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray, np.ndarray]:
-    """Codes and reconstructions of x: (N, H, W, C), decode(sampled z) as in the paper (spec 1.4), chunk by chunk.
+    """Codes and reconstructions of x: (N, H, W, C), decode(sampled z) as in the paper (method 1.4), chunk by chunk.
 
     Returns mu and sigma (N, nz), None for an encoder that is not Gaussian; z (N, nz); reconstructions like x.
     """

@@ -4,7 +4,7 @@
     z ~ N(0, I), x~ = p(x | z):  sample pairs (x~, z), the second half
     L_D wants D to call the first half data and the second samples; L_G wants the opposite (paper eq. 4, Algorithm 1)
 
-D runs once, on both halves stacked, so that its batch norm mixes them (spec 1.3): two separate passes are another
+D runs once, on both halves stacked, so that its batch norm mixes them (method 1.3): two separate passes are another
 algorithm.
 """
 
@@ -28,7 +28,7 @@ class Game(NamedTuple):
 
 
 def play(model: ALI, x: Any, how: Pass) -> Game:
-    """One forward pass of the game (spec 1.6, steps 1 to 4).
+    """One forward pass of the game (method 1.6, steps 1 to 4).
 
     x   (M, H, W, C) array of the model's dtype;  how: the pass; its counters give z, eps and the dropout masks
     """

@@ -74,7 +74,7 @@ def open_training_data(config: Config, quiet: bool) -> Dataset:
 
 
 def total_steps(config: Config, images: int) -> int:
-    """Steps of the run: `steps`, or all batches of `epochs`, the last smaller one of each included (spec 1.6)."""
+    """Steps of the run: `steps`, or all batches of `epochs`, the last smaller one of each included (method 1.6)."""
     return config.steps or math.ceil(config.epochs * math.ceil(images / config.batch_size))
 
 

@@ -1,4 +1,4 @@
-"""One adversarial update (spec 1.6): both gradients at the old parameters, both Adams at once, then the statistics."""
+"""One adversarial update (method 1.6): both gradients at the old parameters, both Adams, then the statistics."""
 
 from __future__ import annotations
 

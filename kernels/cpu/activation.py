@@ -1,8 +1,8 @@
-"""Bias, nonlinearity and dropout, forward and backward, in blocks that stay in the second-level cache.
+"""Bias, nonlinearity and dropout, forward and backward, in blocks that stay in cache.
 
-    leaky ReLU   a if a > 0 else slope * a;  derivative 1 if a > 0 else slope (spec 2.1)
+    leaky ReLU   a if a > 0 else slope * a;  derivative 1 if a > 0 else slope (method 2.1)
     sigmoid      1 / (1 + exp(-a)), computed as (1 + tanh(a / 2)) / 2, which never overflows
-    maxout       maximum over `pieces` adjacent channels (spec 2.3); the first wins a tie
+    maxout       maximum over `pieces` adjacent channels (method 2.3); the first wins a tie
     dropout      x * keep / (1 - rate), keep ~ Bernoulli(1 - rate): 16 random bits an element
 
 A derivative is taken from the output (leaky ReLU, sigmoid) or the winner's number (maxout), so that backward needs
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..arrays import Activation, Dropout, check_activation, check_bias, check_dropout
+from ..arrays import Activation, Dropout, check_activation, check_bias, check_contiguous, check_dropout
 from .parallel import BLOCK, scratch, split
 from .sampling import random_uint16
 
@@ -77,7 +77,7 @@ def apply_activation(
     Returns y: (N, H, W, C / pieces), and for maxout the winners (uint8, shape of y), else None.
     """
     check_activation("apply_activation", activation, x.shape[-1])
-    check_bias("apply_activation", bias, x.shape)
+    check_bias("apply_activation", None if bias is None else bias.shape, x.shape)
     pieces = activation.pieces
     y = np.empty((*x.shape[:-1], x.shape[-1] // pieces), x.dtype)
     winner = np.empty(y.shape, np.uint8) if activation.name == "maxout" else None
@@ -109,8 +109,12 @@ def bias_activation_grad(
 
     Returns gx: (N, H, W, C) and gbias of `bias_shape` or None.
     """
-    pieces = activation.pieces
-    gx = np.empty((*gy.shape[:-1], gy.shape[-1] * pieces), gy.dtype)
+    if gy.shape != y.shape:
+        raise ValueError(f"bias_activation_grad: gy has shape {gy.shape}, wanted {y.shape}")
+    if activation.name == "maxout" and (winner is None or winner.shape != y.shape):
+        raise ValueError(f"bias_activation_grad: maxout needs its winners, of shape {y.shape}")
+    gx = np.empty((*gy.shape[:-1], gy.shape[-1] * activation.pieces), gy.dtype)
+    check_bias("bias_activation_grad", bias_shape, gx.shape)
     sums: dict[int, np.ndarray] = {}
 
     def share(start: int, stop: int, part: int) -> None:
@@ -160,7 +164,7 @@ def column_sums(x: np.ndarray) -> np.ndarray:
 
 def drop(x: np.ndarray, dropout: Dropout, start: int, out: np.ndarray) -> None:
     """out <- x with elements dropped; x is the stretch of its tensor that begins at element `start`."""
-    threshold = np.uint16(round(dropout.rate * 65536))
+    threshold = np.uint16(min(round(dropout.rate * 65536), 65535))
     flat, flat_out = x.reshape(-1), out.reshape(-1)
     for a in range(0, flat.size, BLOCK):
         here = slice(a, min(a + BLOCK, flat.size))
@@ -176,6 +180,7 @@ def dropout(x: np.ndarray, dropout: Dropout) -> np.ndarray:
     x   any shape, float32 or float64.  Returns an array of the same shape.
     """
     check_dropout("dropout", dropout)
+    check_contiguous("dropout", x=x)
     y = np.empty_like(x)
 
     def share(start: int, stop: int, _part: int) -> None:

@@ -3,8 +3,8 @@
     m <- b1 m + (1 - b1) g        v <- b2 v + (1 - b2) g^2
     theta <- theta - a_t m / (sqrt(v) + eps),   a_t = a sqrt(1 - b2^t) / (1 - b1^t)
 
-eps stands beside the *uncorrected* sqrt(v) (spec 3.1), unlike in most libraries. All passes run on blocks that stay in
-the second-level cache.
+eps stands beside the *uncorrected* sqrt(v) (method 3.1), unlike in most libraries. All passes run on blocks that
+stay in cache.
 """
 
 from __future__ import annotations
@@ -37,8 +37,11 @@ def adam_step(
 
     Returns (len(grads),) float64: the squared norm of each gradient; not finite where the gradient is not.
     """
-    if sum(g.size for g in grads) != out.size or not out.shape == out_m.shape == out_v.shape:
-        raise ValueError(f"adam_step: {sum(g.size for g in grads)} gradients for buffers of {out.shape}")
+    total = sum(g.size for g in grads)
+    if not (total,) == out.shape == out_m.shape == out_v.shape:
+        raise ValueError(f"adam_step: {total} gradients for buffers of {out.shape}, {out_m.shape} and {out_v.shape}")
+    if step < 1:
+        raise ValueError(f"adam_step: step must be at least 1, found {step}")
     rate = lr * math.sqrt(1 - beta2**step) / (1 - beta1**step)
     bounds = np.cumsum([0] + [g.size for g in grads])
     pieces = _pieces([g.size for g in grads])
@@ -48,12 +51,12 @@ def adam_step(
         for k in range(start, stop):
             i, a, b = pieces[k]
             g = grads[i].reshape(-1)[a:b]
-            norms[k] = np.dot(g, g)
             here = slice(bounds[i] + a, bounds[i] + b)
-            _update(g, out[here], out_m[here], out_v[here], rate, beta1, beta2, eps)
+            with np.errstate(all="ignore"):  # of this thread; what is not finite is reported by the caller, by name
+                norms[k] = np.dot(g, g)
+                _update(g, out[here], out_m[here], out_v[here], rate, beta1, beta2, eps)
 
-    with np.errstate(all="ignore"):  # what is not finite is reported by the caller, by name
-        split(share, len(pieces), work=10 * out.size)
+    split(share, len(pieces), work=10 * out.size)
     return np.bincount([p[0] for p in pieces], weights=norms, minlength=len(grads))
 
 
@@ -86,6 +89,8 @@ def moving_average(x: np.ndarray, *, out: np.ndarray, rate: float) -> None:
     x, out   (P,) of one dtype; out is changed
     rate     weight of the new value, in (0, 1]
     """
+    if x.shape != out.shape:
+        raise ValueError(f"moving_average: x has shape {x.shape}, wanted {out.shape}")
 
     def share(start: int, stop: int, _part: int) -> None:
         for a in range(start, stop, BLOCK):

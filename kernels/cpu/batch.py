@@ -1,4 +1,4 @@
-"""Fetching a batch: rows of the uint8 data set, in the order asked for, scaled to [0, 1] (spec 3.4)."""
+"""Fetching a batch: rows of the uint8 data set, in the order asked for, scaled to [0, 1] (method 3.4)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Convolution and its two gradients: three functions carry all convolution, transposed layers included.
 
-    y[n,a,b,o]   = sum_{i,j,c} x[n, s a + i, s b + j, c] w[o,i,j,c]          (valid, cross-correlation; spec 2.1)
+    y[n,a,b,o]   = sum_{i,j,c} x[n, s a + i, s b + j, c] w[o,i,j,c]          (valid, cross-correlation; method 2.1)
     gx[n,h,w,c]  = sum over all (a,i), (b,j) with s a + i = h, s b + j = w of gy[n,a,b,o] w[o,i,j,c]
     gw[o,i,j,c]  = sum_{n,a,b} gy[n,a,b,o] x[n, s a + i, s b + j, c]
 
@@ -12,11 +12,21 @@ gy with all stride phases stacked in one product (few channels).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
-from ..arrays import LINEAR, Activation, Dropout, check_activation, check_bias, check_conv, check_dropout
+from ..arrays import (
+    LINEAR,
+    Activation,
+    Dropout,
+    check_activation,
+    check_bias,
+    check_contiguous,
+    check_conv,
+    check_dropout,
+)
 from .activation import activate, drop, maxout
 from .activation import dropout as drop_all
 from .norm import Moments, merge_moments
@@ -125,8 +135,9 @@ def conv2d(
     """
     oh, ow = check_conv("conv2d", x.shape, w.shape, None, stride)
     n, o, k = len(x), len(w), w[0].size
-    check_activation("conv2d", activation, o)
-    check_bias("conv2d", bias, (n, oh, ow, o))
+    check_contiguous("conv2d", x=x)
+    check_activation("conv2d", activation, o, moments=moments)
+    check_bias("conv2d", None if bias is None else bias.shape, (n, oh, ow, o))
     check_dropout("conv2d", dropout)
     epilogue = _Epilogue((n, oh, ow, o), x.dtype, bias, activation, moments)
     w_rows = w.reshape(o, k)
@@ -166,10 +177,10 @@ def conv2d_input_grad(
     Returns gx: (N, H, W, C) and the epilogue's extra.
     """
     n, o, k = len(gy), len(w), w[0].size
-    shape = (n, *size, w.shape[3])
+    shape = (n, *size, *w.shape[3:])
     oh, ow = check_conv("conv2d_input_grad", shape, w.shape, gy.shape, stride)
-    check_activation("conv2d_input_grad", activation, shape[3])
-    check_bias("conv2d_input_grad", bias, shape)
+    check_activation("conv2d_input_grad", activation, shape[3], moments=moments)
+    check_bias("conv2d_input_grad", None if bias is None else bias.shape, shape)
     check_dropout("conv2d_input_grad", dropout)
     epilogue = _Epilogue(shape, gy.dtype, bias, activation, moments)
     w_rows = w.reshape(o, k)
@@ -243,11 +254,11 @@ def conv2d_weight_grad(
 
     Returns gw: (O, kH, kW, C). Threads' sums are added in a fixed order.
     """
-    n, c, o = len(x), x.shape[3], gy.shape[3]
-    shape = (o, *kernel, c)
+    shape = (*gy.shape[3:], *kernel, *x.shape[3:])
     oh, ow = check_conv("conv2d_weight_grad", x.shape, shape, gy.shape, stride)
+    check_contiguous("conv2d_weight_grad", x=x)
     check_dropout("conv2d_weight_grad", dropout)
-    k = kernel[0] * kernel[1] * c
+    n, o, k = len(x), shape[0], math.prod(shape[1:])
     gy_rows = gy.reshape(-1, o)
     if oh * ow == 1 and x[0].size == k:
         x_rows = (drop_all(x, dropout) if dropout else x).reshape(n, k)

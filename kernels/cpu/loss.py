@@ -27,12 +27,12 @@ class AdversarialLosses(NamedTuple):
 
 
 def adversarial_losses(logits: np.ndarray) -> AdversarialLosses:
-    """L_D and L_G, each the mean over pairs of the sum of both terms, without a factor 1/2 (spec 1.2).
+    """L_D and L_G, each the mean over pairs of the sum of both terms, without a factor 1/2 (method 1.2).
 
     logits   (2M, ...) with one number a row: data pairs first, then sample pairs
     """
-    rows = logits.shape[0]
-    if rows % 2 or logits.size != rows:
+    rows = logits.shape[0] if logits.ndim else 0
+    if rows == 0 or rows % 2 or logits.size != rows:
         raise ValueError(f"adversarial_losses: logits {logits.shape} must be (2M, 1, ...), data rows first")
     pairs = rows // 2
     decay = np.exp(-np.abs(logits))

@@ -1,4 +1,4 @@
-"""Batch normalisation fused with leaky ReLU, over all axes but the last (spec 3.3).
+"""Batch normalisation fused with leaky ReLU, over all axes but the last (method 3.3).
 
     xhat = (x - mean) * inv_std,  inv_std = 1 / sqrt(var + eps),  var biased
     a = gamma * xhat + beta,      y = leaky_relu(a)
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..arrays import Activation, check_activation, check_contiguous
 from .activation import column_sums, leaky_relu_, slopes
 from .parallel import BLOCK, scratch, split
 
@@ -67,7 +68,9 @@ def moments_of(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return merge_moments([parts[part] for part in range(count)], x.dtype)
 
 
-def _check(name: str, x: np.ndarray, **vectors: np.ndarray) -> None:
+def _check(name: str, slope: float, x: np.ndarray, **vectors: np.ndarray) -> None:
+    check_contiguous(name, x=x)
+    check_activation(name, Activation("leaky_relu", slope), x.shape[-1])
     for key, vector in vectors.items():
         if vector.shape != x.shape[-1:]:
             raise ValueError(f"{name}: {key} has shape {vector.shape}, wanted {x.shape[-1:]} for x {x.shape}")
@@ -95,7 +98,8 @@ def batch_norm_leaky_relu(
 
     Returns y: (..., C), mean: (C,), inv_std: (C,).
     """
-    _check("batch_norm_leaky_relu", x, gamma=gamma, beta=beta)
+    mean, var = moments or (gamma, gamma)
+    _check("batch_norm_leaky_relu", slope, x, gamma=gamma, beta=beta, mean=mean, var=var)
     mean, var = moments_of(x) if moments is None else moments
     inv_std = 1 / np.sqrt(var + x.dtype.type(eps))
     y = np.empty_like(x)
@@ -130,7 +134,9 @@ def batch_norm_leaky_relu_grad(
 
     gy, x: (..., C); gamma, beta, mean, inv_std: (C,).  Returns gx: (..., C), ggamma: (C,), gbeta: (C,).
     """
-    _check("batch_norm_leaky_relu_grad", x, gamma=gamma, beta=beta, mean=mean, inv_std=inv_std)
+    _check("batch_norm_leaky_relu_grad", slope, x, gamma=gamma, beta=beta, mean=mean, inv_std=inv_std)
+    if gy.shape != x.shape:
+        raise ValueError(f"batch_norm_leaky_relu_grad: gy has shape {gy.shape}, wanted {x.shape}")
     channels, rows = x.shape[-1], x.size // x.shape[-1]
     fold = _fold(rows, channels)
     width, folded = fold * channels, rows // fold

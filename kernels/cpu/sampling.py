@@ -3,7 +3,7 @@
 The bits are Philox4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011), which NumPy has in C:
 the words of stream (seed, step, stream) are numbered, and any stretch of them can be drawn by itself.
 
-    z = mu + exp(log_sigma) * eps,   eps ~ N(0, I)                        (paper, section 2; spec 1.4)
+    z = mu + exp(log_sigma) * eps,   eps ~ N(0, I)                        (paper, section 2; method 1.4)
     gmu = gz,   glog_sigma = gz * eps * exp(log_sigma)
 
 Normals are Box-Muller pairs, one for each 64-bit word: u1 and u2 from its low and high 32 bits.
@@ -73,9 +73,9 @@ def normal(shape: tuple[int, ...], counters: Counters, dtype: type = np.float32)
     return pairs.reshape(-1)[:size].astype(dtype).reshape(shape)
 
 
-def _halves(params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _halves(name: str, params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if params.shape[-1] % 2:
-        raise ValueError(f"gaussian_sample: params {params.shape} must hold mu and log sigma: an even last axis")
+        raise ValueError(f"{name}: params {params.shape} must hold mu and log sigma: an even last axis")
     half = params.shape[-1] // 2
     return params[..., :half], params[..., half:]
 
@@ -88,7 +88,7 @@ def gaussian_sample(params: np.ndarray, counters: Counters) -> np.ndarray:
 
     Returns z: (..., nz).
     """
-    mu, log_sigma = _halves(params)
+    mu, log_sigma = _halves("gaussian_sample", params)
     eps = normal(mu.shape, counters, params.dtype.type)
     with np.errstate(over="ignore"):  # an infinite sigma is reported by the training loop, by name
         return mu + np.exp(log_sigma) * eps
@@ -99,11 +99,13 @@ def gaussian_sample_grad(gz: np.ndarray, params: np.ndarray, counters: Counters)
 
     gz  (..., nz).  Returns gparams: (..., 2 nz).
     """
-    _, log_sigma = _halves(params)
+    _, log_sigma = _halves("gaussian_sample_grad", params)
+    if gz.shape != log_sigma.shape:
+        raise ValueError(f"gaussian_sample_grad: gz has shape {gz.shape}, wanted {log_sigma.shape}")
     eps = normal(gz.shape, counters, params.dtype.type)
     gparams = np.empty_like(params)
-    gmu, glog_sigma = _halves(gparams)
+    gmu, glog_sigma = _halves("gaussian_sample_grad", gparams)
     gmu[...] = gz
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         np.multiply(gz * eps, np.exp(log_sigma), out=glog_sigma)
     return gparams

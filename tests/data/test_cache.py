@@ -90,7 +90,7 @@ def test_files_of_another_format_are_left_and_replaced(tmp_path, content):
     images, made = content
     path = tmp_path / "set.h5"
     with h5py.File(path, "w") as file:
-        file.attrs["format"] = "alikit prepared images 0"
+        file.attrs["format"] = np.bytes_("alikit prepared images 0")
     assert cache.load(path, None) is None
     assert same(cache.prepare([path], "s", lambda: ("s", made), QUIET), images, made)
 
