@@ -50,6 +50,8 @@ def main(words: Sequence[str] | None = None) -> int:
             failed = True
             continue
         rows = [report.finish(row, options, where) for row in rows]
+        if case.several:
+            print(case.title)
         for row in rows:
             print(report.line(row, case), flush=True)
         if folder is not None:

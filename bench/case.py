@@ -44,6 +44,7 @@ class Case:
     targets       name -> (must, aim), upper bounds of alikit / torch
     units         name -> what its time is divided by, 1 where not given
     tolerance     prefix of a name in the answers -> allowed |a - b| / |b|, Euclidean norms; the longest prefix counts
+    several       figures, not one: the title has a line of its own in the table
     memory        measures the peak memory of a fresh process after this many units instead of time
     """
 
@@ -56,6 +57,7 @@ class Case:
     targets: dict[str, tuple[float, float]] = field(default_factory=dict)
     units: dict[str, int] = field(default_factory=dict)
     tolerance: dict[str, float] = field(default_factory=lambda: {"": 1e-4})
+    several: bool = False
     memory: int = 0
 
     def allowed(self, name: str) -> float:

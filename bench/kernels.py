@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from bench.case import Case, Options, Workload
 from bench.step import layers
 
-BATCH, QUICK_BATCH, QUICK_WIDTH = 100, 2, 1 / 16
+BATCH, QUICK_BATCH, QUICK_WIDTH = 100, 4, 1 / 16
 SAMPLED = 20_000  # elements of each result that are compared
 
 
@@ -242,5 +242,6 @@ CASE = Case(
     title="kernels of the SVHN step",
     alikit=lambda options: workload(AlikitKernels(), options),
     torch=_torch,
-    tolerance={"": 1e-4, "dropout": 5e-2},
+    several=True,
+    tolerance={"": 1e-4, "batch norm": 1e-3, "dropout": 5e-2},
 )

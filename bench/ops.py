@@ -106,6 +106,7 @@ CASE = Case(
     title="one autograd op on four numbers",
     alikit=lambda options: workload(Alikit()),
     torch=lambda options: workload(Torch()),
+    several=True,
     unit="us",
     scale=1e6,
     targets={MEAN: (1.5, 1.0)},

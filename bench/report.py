@@ -92,16 +92,16 @@ def append(rows: Sequence[dict[str, Any]], folder: Path) -> Path:
 
 
 HEADER = ("case", "unit", "alikit", "torch", "ratio", "q1..q3", "cpu", "must", "aim", "rate", "verdict")
-LAYOUT = "{:<66} {:>4} {:>9} {:>9} {:>6} {:>11} {:>6} {:>5} {:>5} {:>22}  {}"
+LAYOUT = "{:<50} {:>4} {:>9} {:>9} {:>6} {:>11} {:>6} {:>5} {:>5} {:>22}  {}"
 
 
 def line(row: dict[str, Any], case: Case) -> str:
-    """One line of the table."""
+    """One line of the table; a case of several figures has a line of its own above them (`title`)."""
     ours, theirs = (_figure(row, case, side) for side in ("alikit", "torch"))
     ratio, cpu = row["ratio"], row.get("ratio_cpu")
     must, aim = case.targets.get(row["name"], (None, None))
     cells = (
-        f"{case.title}: {row['name']}",
+        f"{'  ' if case.several else case.title + ': '}{row['name']}",
         case.unit,
         _number(ours),
         _number(theirs) if theirs is not None else "missing",

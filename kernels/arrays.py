@@ -66,12 +66,12 @@ def conv_input_size(size: int, kernel: int, stride: int) -> int:
 
 def check_conv(name: str, x_shape: tuple, w_shape: tuple, y_shape: tuple | None, stride: int) -> tuple[int, int]:
     """Checks x: (N, H, W, C) against w: (O, kH, kW, C) and y: (N, Ho, Wo, O); returns (Ho, Wo)."""
+    if y_shape is not None and len(y_shape) != 4:
+        raise ValueError(f"{name}: gy has shape {tuple(y_shape)}, wanted (N, Ho, Wo, O)")
     if len(x_shape) != 4 or len(w_shape) != 4:
         raise ValueError(f"{name}: x {x_shape} must be (N, H, W, C) and w {w_shape} must be (O, kH, kW, C)")
     if x_shape[3] != w_shape[3]:
         raise ValueError(f"{name}: x {x_shape} has {x_shape[3]} channels, w {w_shape} wants {w_shape[3]}")
-    if y_shape is not None and len(y_shape) != 4:
-        raise ValueError(f"{name}: gy has shape {tuple(y_shape)}, wanted (N, Ho, Wo, O)")
     if stride < 1:
         raise ValueError(f"{name}: stride must be at least 1, found {stride}")
     if w_shape[1] > x_shape[1] or w_shape[2] > x_shape[2]:

@@ -7,4 +7,5 @@ from alikit.autograd.function import is_grad_enabled as is_grad_enabled
 from alikit.autograd.function import no_grad as no_grad
 from alikit.autograd.gradcheck import KinkError as KinkError
 from alikit.autograd.gradcheck import gradcheck as gradcheck
+from alikit.autograd.rows import row_grad as row_grad
 from alikit.autograd.tensor import Tensor as Tensor

@@ -1,9 +1,10 @@
 """The reverse walk: iterative, pruned, freeing as it goes.
 
 Several losses may be walked over one graph, each towards its own Tensors. For each loss only the nodes that lie on a
-path to those Tensors are visited, and a node computes only the input gradients that lie on such a path: the generators'
-loss passes through the discriminator without touching its weights. The graph is released by the last walk, so that
-what the forward pass saved is freed while the gradients grow; `retain` keeps it.
+path to those Tensors are visited, and a node computes only the input gradients that lie on such a path, and of a stack
+along the batch only the rows that do: the generators' loss passes through the discriminator without touching its
+weights or the images it was given. The graph is released by the last walk, so that what the forward pass saved is freed
+while the gradients grow; `retain` keeps it.
 """
 
 from __future__ import annotations
@@ -82,7 +83,10 @@ def _topological(losses: Sequence[Tensor]) -> list[Any]:
     return order
 
 
-def _walk(order: list[Any], loss: Tensor, wrt: Sequence[Tensor], gy: Any, release: bool) -> list[Any]:
+def _walk(
+    order: list[Any], loss: Tensor, wrt: Sequence[Tensor], gy: Any, release: bool, row_weights: Any = None
+) -> list[Any]:
+    """One walk from `loss`; with `row_weights`, gradients of parameters weigh the rows of the batch (`rows.py`)."""
     wanted = {(t.creator, t.index) for t in wrt}
     targets = {node for node, _ in wanted}
     # node -> whether a path leads from it to a wanted Tensor through its inputs
@@ -99,6 +103,8 @@ def _walk(order: list[Any], loss: Tensor, wrt: Sequence[Tensor], gy: Any, releas
                     if (node, index) in wanted:
                         found[node, index] = g
             if reaches[node]:
+                if row_weights is not None:
+                    _weigh(node, *row_weights)
                 _step(node, gys, wanted, reaches, slots)
         if release and not isinstance(node, Leaf):
             node.release()
@@ -108,7 +114,9 @@ def _walk(order: list[Any], loss: Tensor, wrt: Sequence[Tensor], gy: Any, releas
 def _step(node: Any, gys: list[Any], wanted: set, reaches: dict[Any, bool], slots: dict[Any, list[Any]]) -> None:
     """Runs one node's backward and adds its input gradients to their creators' slots."""
     everything = node.needs
-    node.needs = tuple([e is not None and (e in wanted or reaches[e[0]]) for e in node.edges])
+    node.needs = tuple(
+        [e is not None and (e in wanted or (reaches[e[0]] and e[0].rows_read(reaches, wanted))) for e in node.edges]
+    )
     gxs = node.backward(*gys)
     if type(gxs) is not tuple:
         gxs = (gxs,)
@@ -123,7 +131,15 @@ def _step(node: Any, gys: list[Any], wanted: set, reaches: dict[Any, bool], slot
             slot[index] = gx
         else:  # never in place: the array may be another slot's too
             slot[index] = slot[index] + gx
-    node.needs = everything
+    node.needs, node.row_weights = everything, None
+
+
+def _weigh(node: Any, weights: Any, parameters: set[Any]) -> None:
+    """Tells a node that holds parameters the weights of the rows."""
+    if any(e is not None and e[0] in parameters for e in node.edges):
+        if not node.weighs_rows:
+            raise ValueError(f"row_grad: {type(node).__name__} cannot weigh the rows of its parameters' gradients")
+        node.row_weights = weights
 
 
 def _slot(node: Any, index: int, g: Any) -> list[Any]:

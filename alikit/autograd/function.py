@@ -35,11 +35,16 @@ def is_grad_enabled() -> bool:
 class Function:
     """A node.
 
-    edges   (creator, output index) of each input, None for inputs without gradients;  needs: the same as flags
+    edges   (creator, output index) of each input, None for inputs without gradients
+    needs   for each input, whether its gradient is wanted: False, True, or a slice of rows (others may stay zero)
     """
 
     edges: tuple = ()
-    needs: tuple[bool, ...] = ()
+    needs: tuple[bool | slice, ...] = ()
+    #: weights of the batch's rows in the gradients of parameters, set by a walk that serves two losses (`rows.py`)
+    row_weights: Any = None
+    #: whether backward heeds `row_weights`; needed of Functions that hold parameters in such a walk
+    weighs_rows = False
     #: outputs; 1 also where forward returns a bare array
     outputs = 1
 
@@ -65,6 +70,13 @@ class Function:
             for index, y in enumerate(out):
                 y.creator, y.index = self, index
         return out
+
+    def rows_read(self, reaches: dict[Any, bool], wanted: set) -> bool | slice:
+        """Which rows of its output's gradient this node's backward will read: True for all, or a slice.
+
+        A user of the output finds it in `needs` and may leave other rows of that gradient at zero.
+        """
+        return True
 
     def release(self) -> None:
         """Forgets edges and saved arrays after the walk has passed for the last time."""

@@ -25,6 +25,8 @@ class Discriminator(Module):
         self.x, cx = build_network("discriminator.x", spec, spec.disc_x, spec.image, seed, dtype)
         self.z, cz = build_network("discriminator.z", spec, spec.disc_z, (1, 1, spec.nz), seed, dtype)
         self.xz, _ = build_network("discriminator.xz", spec, spec.disc_xz, (1, 1, cx + cz), seed, dtype)
+        #: whether every logit depends on its own pair alone: no batch norm
+        self.rows_independent = not any(isinstance(m, BatchNormLeakyReLU) for m in self.modules())
 
     def __call__(self, x: Tensor, z: Tensor, how: Pass) -> Tensor:
         """x: (N, H, W, C), z: (N, 1, 1, nz) -> logits (N, 1, 1, 1)."""

@@ -12,11 +12,14 @@ from __future__ import annotations
 from typing import Any
 
 from alikit.autograd import Function, Tensor
+from alikit.backend import array_module
 from alikit.ops._dispatch import LINEAR, Activation, Dropout, conv_input_size, kernel
 
 
 class Convolution(Function):
     """Inputs x, w and, optionally, b."""
+
+    weighs_rows = True
 
     def __init__(self, stride: int, transposed: bool, activation: Activation, moments: bool, dropout: Dropout | None):
         self.stride, self.transposed, self.activation = stride, transposed, activation
@@ -43,16 +46,25 @@ class Convolution(Function):
                 self.y if self.y is not None else gy,
                 self.activation,
                 winner=self.extra if self.activation.name == "maxout" else None,
-                bias_shape=self.bias_shape if need_b else None,
+                bias_shape=self.bias_shape if need_b and self.row_weights is None else None,
             )
-        grads = (self._input_grad(gy) if need_x else None, self._weight_grad(gy) if need_w else None, gb)
-        return grads[: len(self.needs)]
+        gx = self._input_grad(gy, need_x) if need_x else None
+        if self.row_weights is not None:
+            gy = gy * self.row_weights
+            if need_b:
+                _, gb = kernel("bias_activation_grad", gy)(gy, gy, LINEAR, bias_shape=self.bias_shape)
+        return (gx, self._weight_grad(gy) if need_w else None, gb)[: len(self.needs)]
 
-    def _input_grad(self, gy: Any) -> Any:
+    def _input_grad(self, gy: Any, rows: bool | slice) -> Any:
         if self.transposed:
             return kernel("conv2d", gy)(gy, self.w, stride=self.stride)[0]
         size = self.x.shape[1:3]
-        return kernel("conv2d_input_grad", gy)(gy, self.w, size, stride=self.stride, dropout=self.dropout)[0]
+        input_grad = kernel("conv2d_input_grad", gy)
+        if rows is True:
+            return input_grad(gy, self.w, size, stride=self.stride, dropout=self.dropout)[0]
+        gx = array_module(gy).zeros(self.x.shape, gy.dtype)
+        gx[rows] = input_grad(gy[rows], self.w, size, stride=self.stride)[0]
+        return kernel("dropout", gx)(gx, self.dropout) if self.dropout else gx
 
     def _weight_grad(self, gy: Any) -> Any:
         weight_grad = kernel("conv2d_weight_grad", gy)

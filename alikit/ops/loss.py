@@ -24,16 +24,23 @@ class AdversarialLosses(Function):
 
 
 class Losses(NamedTuple):
-    """loss_d, loss_g: scalar Tensors; prob_data, prob_sample: D's mean probability of "data" on both halves."""
+    """Both losses of a batch.
+
+    loss_d, loss_g          scalar Tensors
+    prob_data, prob_sample  D's mean probability of "data" on both halves
+    glogits_d, glogits_g    arrays like the logits: the gradients of both losses there
+    """
 
     loss_d: Tensor
     loss_g: Tensor
     prob_data: Any
     prob_sample: Any
+    glogits_d: Any
+    glogits_g: Any
 
 
 def adversarial_losses(logits: Tensor) -> Losses:
     """L_D and L_G from logits: (2M, 1, ...), the data pairs' rows first, then the sample pairs'."""
     fn = AdversarialLosses()
     loss_d, loss_g = fn(logits)
-    return Losses(loss_d, loss_g, *fn.probabilities)
+    return Losses(loss_d, loss_g, *fn.probabilities, fn.glogits_d, fn.glogits_g)

@@ -10,11 +10,12 @@ algorithm.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from alikit import ops
-from alikit.autograd import Tensor
-from alikit.models import ALI
+from alikit.autograd import Tensor, grad, row_grad
+from alikit.models import ALI, Discriminator
 from alikit.nn import Pass
 from alikit.ops.loss import Losses
 
@@ -23,6 +24,7 @@ class Game(NamedTuple):
     """One forward pass: both losses on one graph, and the tensors on the way, for monitoring."""
 
     losses: Losses
+    logits: Tensor
     z_hat: Tensor
     x_tilde: Tensor
 
@@ -37,4 +39,23 @@ def play(model: ALI, x: Any, how: Pass) -> Game:
     z_hat = model.encode(data, how)
     x_tilde = model.decode(z, how)
     logits = model.discriminator(ops.concat([data, x_tilde]), ops.concat([z_hat, z]), how)
-    return Game(ops.adversarial_losses(logits), z_hat, x_tilde)
+    return Game(ops.adversarial_losses(logits), logits, z_hat, x_tilde)
+
+
+def gradients(
+    game: Game, discriminator: Discriminator, theta_d: Sequence[Tensor], theta_g: Sequence[Tensor]
+) -> tuple[list[Any], list[Any]]:
+    """The gradients of L_D for D's parameters and of L_G for the generators', both at the old parameters (method 1.3).
+
+    A D without batch norm treats every pair by itself: one walk through it then serves both losses, each weighing the
+    pairs by its own gradient at their logits. Otherwise there are two. The graph is released.
+    """
+    losses = game.losses
+    if not discriminator.rows_independent:
+        grads = grad([losses.loss_d, losses.loss_g], [theta_d, theta_g])
+        return grads[0], grads[1]
+    pairs = len(game.logits) // 2
+    inputs = [(game.x_tilde, losses.glogits_g[pairs:]), (game.z_hat, losses.glogits_g[:pairs])]
+    grads_d, upstream = row_grad(game.logits, theta_d, losses.glogits_d, inputs)
+    through_x, through_z = grad([game.x_tilde, game.z_hat], [theta_g, theta_g], gys=upstream)
+    return grads_d, [gx if gz is None else gz for gx, gz in zip(through_x, through_z, strict=True)]

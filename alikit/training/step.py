@@ -6,12 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alikit.autograd import grad
 from alikit.errors import DivergedError
 from alikit.models import ALI
 from alikit.nn import Pass
 from alikit.optim import EMA, Adam, AdamSettings
-from alikit.training.objective import play
+from alikit.training.objective import gradients, play
 
 
 class StepResult(NamedTuple):
@@ -55,7 +54,8 @@ class Trainer:
         for name in ("loss_d", "loss_g"):
             if not np.isfinite(getattr(losses, name).item()):
                 raise DivergedError(f"step {number}: {name} is not finite ({getattr(losses, name).item()})")
-        grads_d, grads_g = grad([losses.loss_d, losses.loss_g], [self.adam_d.parameters, self.adam_g.parameters])
+        players = self.adam_d.parameters, self.adam_g.parameters
+        grads_d, grads_g = gradients(game, self.model.discriminator, *players)
         norm_d = self._update(self.adam_d, grads_d, number)
         norm_g = self._update(self.adam_g, grads_g, number)
         self.model.update_statistics()

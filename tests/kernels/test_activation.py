@@ -168,7 +168,10 @@ ERRORS = {
         lambda: bias_activation_grad(X, X, LEAKY, bias_shape=(3,)),
         r"bias_activation_grad: bias has shape \(3,\), wanted \(4,\) \(tied\) or \(3, 3, 4\) \(untied\)",
     ),
-    "rate": (lambda: dropout(X, Dropout(-0.1, COUNTERS)), r"dropout: the dropout rate must lie in \[0, 1\), found -0.1"),
+    "rate": (
+        lambda: dropout(X, Dropout(-0.1, COUNTERS)),
+        r"dropout: the dropout rate must lie in \[0, 1\), found -0.1",
+    ),
     "x not contiguous": (
         lambda: dropout(X.transpose(0, 3, 1, 2), Dropout(0.5, COUNTERS)),
         r"dropout: x \(2, 4, 3, 3\) is not contiguous",

@@ -120,7 +120,7 @@ def test_a_zero_gradient_leaves_the_parameters() -> None:
 
 def test_wrong_arguments_are_named() -> None:
     p = np.zeros(4)
-    with pytest.raises(ValueError, match=rXX):
+    with pytest.raises(ValueError, match=r"adam_step: 3 gradients for buffers of \(4,\)"):
         adam_step([np.zeros(3)], out=p, out_m=p.copy(), out_v=p.copy(), step=1, **SETTINGS)
     with pytest.raises(ValueError, match="adam_step"):
         adam_step([np.zeros(4)], out=p, out_m=np.zeros(3), out_v=p.copy(), step=1, **SETTINGS)

@@ -160,7 +160,10 @@ ERRORS = {
     "w is no set of kernels": (lambda: conv2d(X, W[0]), r"conv2d: .* w \(3, 2, 3\) must be \(O, kH, kW, C\)"),
     "channels differ": (lambda: conv2d(X, W[..., :2]), r"conv2d: .* has 3 channels, w \(4, 3, 2, 2\) wants 2"),
     "kernel too tall": (lambda: conv2d(X[:, :2], W), r"conv2d: a kernel of \(3, 2\) does not fit an input of \(2, 5\)"),
-    "kernel too wide": (lambda: conv2d(X[:, :, :1], W), r"conv2d: a kernel of \(3, 2\) does not fit an input of \(6, 1\)"),
+    "kernel too wide": (
+        lambda: conv2d(X[:, :, :1], W),
+        r"conv2d: a kernel of \(3, 2\) does not fit an input of \(6, 1\)",
+    ),
     "stride 0": (lambda: conv2d(X, W, stride=0), r"conv2d: stride must be at least 1, found 0"),
     "x not contiguous": (lambda: conv2d(X.transpose(0, 2, 1, 3), W), r"conv2d: x \(2, 5, 6, 3\) is not contiguous"),
     "gy of another size": (

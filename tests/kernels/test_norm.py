@@ -173,7 +173,7 @@ ERRORS = {
     ),
     "slope": (
         lambda: batch_norm_leaky_relu(X, V, V, eps=EPS, slope=1.5),
-        r"slope of leaky ReLU must lie in \[0, 1\], found 1.5",
+        r"the slope of leaky ReLU must lie in \[0, 1\], found 1.5",
     ),
     "inv_std": (
         lambda: batch_norm_leaky_relu_grad(X, X, V, V, V, V[:2], slope=0),
