@@ -7,8 +7,9 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
-from alikit.errors import AlikitError
+from alikit.errors import AlikitError, UsageError
 
 
 def run(main: Callable[[], int]) -> int:
@@ -29,9 +30,16 @@ def run(main: Callable[[], int]) -> int:
         return AlikitError.exit_code
 
 
-def parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(UsageError.exit_code, f"alikit: error: {message} ({self.prog} --help lists the options)\n")
+
+
+def parser(prog: str, description: str, examples: str) -> Parser:
     """A parser in the common look: examples under the options, no abbreviations."""
-    return argparse.ArgumentParser(
+    return Parser(
         prog=f"python -m alikit.{prog}",
         description=description,
         epilog=f"examples:\n{examples}",

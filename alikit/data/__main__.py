@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from alikit import console
 from alikit.data.catalogue import SPLITS, TERMS, held_out_split, open_dataset
 from alikit.data.dataset import Dataset
 from alikit.errors import AlikitError, UsageError
 
-_EXAMPLES = """examples:
+_EXAMPLES = """\
   python -m alikit.data svhn                            the training split and the one held out, 246 MB to download
   python -m alikit.data svhn --split extra              the paper's training split, 1.3 GB
   python -m alikit.data svhn --data synthetic --contact-sheet digits.png
@@ -27,25 +28,12 @@ _GAP = 2  # pixels
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code (argparse exits by itself, with 2, on options it does not know)."""
     options = _parser().parse_args(argv)
-    try:
-        _run(options)
-    except AlikitError as error:
-        print(f"alikit: error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("alikit: interrupted", file=sys.stderr)
-        return 130
-    return 0
+    return console.run(lambda: _run(options))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m alikit.data",
-        description="Fetch and prepare a data set ahead of time; print what it holds and its terms of use.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    what = "Fetch and prepare a data set ahead of time; print what it holds and its terms of use."
+    parser = console.parser("data", what, _EXAMPLES)
     parser.add_argument("set", choices=list(SPLITS), help="the data set")
     parser.add_argument("--data", metavar="DIR", help="the data folder; svhn also: synthetic, house numbers drawn here")
     parser.add_argument("--split", metavar="NAME", help="only this split; default: to train on, and its held-out one")
@@ -56,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> int:
     sheet = options.contact_sheet
     if sheet and (options.set == "mixture" or sheet.suffix.lower() != ".png"):
         raise UsageError("--contact-sheet: takes FILE.png, and a set of images")
@@ -70,6 +58,7 @@ def _run(options: argparse.Namespace) -> None:
             _save(contact_sheet(dataset), sheet)
             print(f"  contact sheet  {sheet}")
     print(f"terms of use: {TERMS['synthetic' if options.data == 'synthetic' else options.set]}")
+    return 0
 
 
 def describe(dataset: Dataset) -> str:

@@ -11,19 +11,23 @@ import numpy as np
 import alikit
 from alikit import models
 from alikit.backend import to_numpy
-from alikit.errors import DataError
+from alikit.errors import DataError, UsageError
 from alikit.models import ALI
 from alikit.optim import AdamSettings
 from alikit.training import checkpoint
-from alikit.training.config import Config, from_json, to_json
+from alikit.training.config import PRESETS, Config, from_json, to_json
 from alikit.training.step import Trainer
 
 
 def build_model(config: Config) -> ALI:
-    """The configuration's networks with fresh weights. ValueError for an unknown model."""
+    """The configuration's networks with fresh weights. UsageError for an unknown model, or for other images."""
     if config.model not in models.SPECS:
-        raise ValueError(f"unknown model {config.model!r}; there are {', '.join(models.SPECS)}")
+        raise UsageError(f"--model: there is no {config.model!r}: choose from {', '.join(models.SPECS)}")
     spec = models.SPECS[config.model]
+    usual = models.SPECS[PRESETS[config.dataset].model]
+    wanted = (config.size, config.size, 3) if config.size else usual.image
+    if spec.image != wanted:
+        raise UsageError(f"--model {config.model}: its images are {spec.image}, those of {config.dataset} {wanted}")
     if config.width != 1.0 or config.nz is not None:
         spec = spec.resized(config.width, config.nz)
     if config.init_std is not None:
