@@ -52,7 +52,7 @@ def _sample(options: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     options = _parser().parse_args(argv)
-    startup.prepare_blas()
+    startup.prepare()
     return console.run(lambda: _sample(options))
 
 

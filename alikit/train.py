@@ -178,7 +178,7 @@ def _dry_run(config: Config, folder: Path | None, reason: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     options = _parser().parse_args(argv)
-    options.coretype = startup.prepare_blas()
+    options.coretype = startup.prepare()
     return console.run(lambda: _train(options))
 
 

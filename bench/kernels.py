@@ -2,8 +2,8 @@
 
 Every convolution of the SVHN networks, its two gradients, batch norm + leaky ReLU both ways, and the kernels around
 them, at the step's shapes. The shapes are derived from `alikit.models`' tables: a changed network changes the bench.
-The floor is counted beside each kernel: operations of the valid taps, or the bytes that must pass where nothing stays in
-cache. Shares are of this machine's own ceilings, measured in the same process: a large sgemm, a large copy.
+The floor is counted beside each kernel: operations of the valid taps, or the bytes that must pass where nothing stays
+in cache. Shares are of this machine's own ceilings, measured in the same process: a large sgemm, a large copy.
 
 What the numbers do not show: epilogues (bias, activation, moments and dropout ride on the convolutions of the step);
 caches as cold or as warm as the step's own; which gradients a step can do without (the first layers').
@@ -37,7 +37,9 @@ class Shape(NamedTuple):
 
     @property
     def title(self) -> str:
-        return f"{self.op} {self.kernel}x{self.kernel}/{self.stride} {self.channels}->{self.maps}, {self.n}x{self.size}^2"
+        return (
+            f"{self.op} {self.kernel}x{self.kernel}/{self.stride} {self.channels}->{self.maps}, {self.n}x{self.size}^2"
+        )
 
     @property
     def weight(self) -> tuple[int, int, int, int]:
@@ -76,7 +78,7 @@ class Kernel(NamedTuple):
 
 
 def kernels(side: Any, options: Options) -> Iterator[Kernel]:
-    """All calls of one side; `side` makes them from NumPy arrays (see `AlikitKernels`, `torch_kernels.TorchKernels`)."""
+    """All calls of one side, made from NumPy arrays by `side`: AlikitKernels or torch_kernels.TorchKernels."""
     convolutions, norms = shapes(options)
     for s in convolutions:
         arrays = _numbers(s.title, (s.n, s.size, s.size, s.channels), s.weight, (s.n, s.out, s.out, s.maps))

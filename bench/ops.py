@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bench.case import Arrays, Case, Options, Workload
+from bench.case import Arrays, Case, Workload
 
 SHAPE = (2, 2)
 SLOPE = 0.1

@@ -1,4 +1,4 @@
-"""Rows and the table. A row is one JSON object: everything that was measured, with what, where and from which commit."""
+"""Rows and the table. A row is one JSON object: what was measured, with what, where and from which commit."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ def _commit() -> dict[str, Any]:
             return None
         return done.stdout.strip()
 
-    return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "--", "alikit", "kernels"))}
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "changed": bool(git("status", "--porcelain", "--", "alikit", "kernels")),
+    }
 
 
 def _machine() -> dict[str, Any]:
@@ -55,7 +58,9 @@ def _machine() -> dict[str, Any]:
 
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+        cpu = next(
+            (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+        )
     except OSError:
         cpu = platform.processor() or platform.machine()
     return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version()}

@@ -1,9 +1,9 @@
 """Question: how long does one training step take? The exact step of spec 1.6, the batch fetched from uint8 included.
 
-alikit runs what training runs: the preset's Trainer on batches of a Feed. PyTorch runs `torch_peer.Peer`. Before timing,
-both take one step from the same parameters on the same images, noise and dropout masks, and every loss, gradient,
-update and statistic is compared. (The masks are alikit's own, redrawn from their counters: the step is checked with
-dropout on.)
+alikit runs what training runs: the preset's Trainer on batches of a Feed. PyTorch runs `torch_peer.Peer`. Before
+timing, both take one step from the same parameters on the same images, noise and dropout masks, and every loss,
+gradient, update and statistic is compared. (The masks are alikit's own, redrawn from their counters: the step is
+checked with dropout on.)
 
 What the numbers do not show: the time to draw samples, to save checkpoints, to log; steps at other batch sizes.
 """
@@ -134,7 +134,7 @@ def peer_name(name: str) -> str:
 
 
 def take_step(trainer: Any, x: Any, probe: Arrays) -> dict[str, Any]:
-    """One step of alikit's Trainer from the probe's parameters, as named arrays: the names that `answer_torch` gives."""
+    """One step of alikit's Trainer from the probe's parameters, as arrays named like those of `answer_torch`."""
     import numpy as np
 
     named = {peer_name(name): p for name, p in trainer.model.named_parameters()}

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from bench.kernels import Shape
-from bench.torch_peer import Layer, Row, channels_first, channels_last
+from bench.peer_tables import Row
+from bench.torch_peer import Layer, channels_first, channels_last
 
 
 def _tensor(array: np.ndarray) -> torch.Tensor:

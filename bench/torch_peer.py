@@ -1,7 +1,7 @@
 """The peer: one exact ALI step (spec 1.6) in eager PyTorch on the CPU, written as a good user of PyTorch would.
 
-It doubles as an independent reference of alikit's step, so its layer tables are typed from the paper and not taken
-from `alikit.models`, and nothing of alikit is imported here. Same work as alikit's step and no more: one forward pass,
+It doubles as an independent reference of alikit's step, so nothing of alikit is imported here, and its layer tables
+(`peer_tables.py`) are its own. Same work as alikit's step and no more: one forward pass,
 D once on the stacked pairs, `torch.autograd.grad` of L_D for D's parameters alone and of L_G for the generators' alone
 (`backward()` would compute a quarter more and throw it away), both Adams, the running statistics.
 
@@ -15,96 +15,15 @@ torch is imported with this module: only a worker process or a test imports it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.peer_tables import LEAK, PIECES, TABLES, Row
+
 EPS = 1e-4  # batch norm, spec 3.3
 MOMENTUM = 0.05
-
-
-class Row(NamedTuple):
-    """A line of the tables. op: conv, tconv, dense; bias: none, tied, untied; act: leaky, relu, maxout, sigmoid, linear."""
-
-    op: str
-    kernel: int
-    stride: int
-    maps: int
-    norm: bool = False
-    dropout: float = 0.0
-    bias: str = "none"
-    act: str = "leaky"
-
-
-class Tables(NamedTuple):
-    """A model: the shape of x, (H, W, C) or (features,), the size of z, and a table for each network."""
-
-    x: tuple[int, ...]
-    nz: int
-    networks: dict[str, tuple[Row, ...]]
-    beta1: float = 0.5
-    #: the encoder gives mu and log sigma; otherwise it sees [x, eps] and gives z
-    gaussian: bool = True
-
-
-LEAK = 0.01
-PIECES = 5
-TOWER = (("conv", 4, 2, 64), ("conv", 4, 1, 128), ("conv", 4, 2, 256), ("conv", 4, 1, 512))
-SVHN = Tables(
-    x=(32, 32, 3),
-    nz=256,
-    networks={
-        "encoder": (
-            Row("conv", 5, 1, 32, norm=True),
-            *(Row(*row, norm=True) for row in TOWER),
-            Row("conv", 1, 1, 512, norm=True),
-            Row("conv", 1, 1, 512, bias="tied", act="linear"),
-        ),
-        "decoder": (
-            Row("tconv", 4, 1, 256, norm=True),
-            Row("tconv", 4, 2, 128, norm=True),
-            Row("tconv", 4, 1, 64, norm=True),
-            Row("tconv", 4, 2, 32, norm=True),
-            Row("tconv", 5, 1, 32, norm=True),
-            Row("tconv", 1, 1, 32, norm=True),
-            Row("conv", 1, 1, 3, bias="untied", act="sigmoid"),
-        ),
-        "image_tower": (
-            Row("conv", 5, 1, 32, dropout=0.2, bias="tied"),
-            *(Row(*row, norm=True, dropout=0.2) for row in TOWER),
-        ),
-        "code_tower": (Row("conv", 1, 1, 512, dropout=0.2),) * 2,
-        "head": (
-            *(Row("conv", 1, 1, 1024, dropout=0.2, bias="tied"),) * 2,
-            Row("conv", 1, 1, 1, dropout=0.2, bias="tied", act="linear"),
-        ),
-    },
-)
-MIXTURE = Tables(
-    x=(2,),
-    nz=2,
-    beta1=0.2,
-    gaussian=False,
-    networks={
-        "encoder": (
-            *(Row("dense", 1, 1, 400, norm=True, act="relu"),) * 2,
-            Row("dense", 1, 1, 2, bias="tied", act="linear"),
-        ),
-        "decoder": (
-            *(Row("dense", 1, 1, 400, norm=True, act="relu"),) * 4,
-            Row("dense", 1, 1, 2, bias="tied", act="linear"),
-        ),
-        "image_tower": (),
-        "code_tower": (),
-        "head": (
-            *(Row("dense", 1, 1, 1000, bias="tied", act="maxout"),) * 3,
-            Row("dense", 1, 1, 1, bias="tied", act="linear"),
-        ),
-    },
-)
-TABLES = {"svhn": SVHN, "mixture": MIXTURE}
 
 
 class Layer:
@@ -196,7 +115,7 @@ class Peer:
         }
 
     def load(self, values: Mapping[str, Tensor]) -> None:
-        """Copies parameters from tensors by name, in alikit's layouts: weights (O, kH, kW, C), untied bias (H, W, C)."""
+        """Copies parameters by name from alikit's layouts: weights (O, kH, kW, C), untied bias (H, W, C)."""
         for name, p in (self.players[0] | self.players[1]).items():
             with torch.no_grad():
                 p.copy_(channels_first(values[name]).view(p.shape) if p.ndim < 3 else channels_first(values[name]))

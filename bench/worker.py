@@ -1,4 +1,4 @@
-"""One side of one case in a process of its own: `python -m bench.worker CASE SIDE THREADS QUICK`, spoken to by JSON lines.
+"""One side of one case in its own process: `python -m bench.worker CASE SIDE THREADS full|quick`, spoken to in JSON.
 
 Own processes, because the thread settings and libraries of both sides would disturb each other and because peak memory
 belongs to a process. A worker sleeps on its pipe while the other side works.
@@ -63,13 +63,13 @@ class Worker:
 
     def memory(self) -> dict[str, int]:
         """Bytes resident now and at their peak."""
-        fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        return {key: int(fields[name].split()[0]) * 1024 for key, name in (("now", "VmRSS"), ("peak", "VmHWM"))}
-
-    def cpu(self) -> float:
-        """Processor seconds this process has used."""
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        return usage.ru_utime + usage.ru_stime
+        try:
+            lines = Path("/proc/self/status").read_text().splitlines()
+        except OSError:  # not Linux: getrusage knows the peak alone, in bytes
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            return {"now": peak, "peak": peak}
+        status = dict(line.split(":", 1) for line in lines)
+        return {key: int(status[name].split()[0]) * 1024 for key, name in (("now", "VmRSS"), ("peak", "VmHWM"))}
 
 
 def version_of(name: str) -> str | None:
@@ -100,7 +100,7 @@ def build(case: str, side: str, options: Options) -> Workload:
 
 
 def main(case: str, side: str, threads: str, quick: str) -> None:
-    """Serves commands from standard input until it is closed; everything that libraries print goes to standard error."""
+    """Serves commands, one a line, until standard input closes; what libraries print goes to standard error."""
     replies, sys.stdout = sys.stdout, sys.stderr
     worker: Worker | None = None
     for line in sys.stdin:

@@ -31,7 +31,7 @@ def test_parameters_become_views_of_one_buffer_with_their_values(stream) -> None
 
 
 def by_hand(theta: float, grads: list[float], s: AdamSettings) -> float:
-    """Spec 3.1 for one number: eps beside the uncorrected sqrt(v)."""
+    """Method 3.1 for one number: eps beside the uncorrected sqrt(v)."""
     m = v = 0.0
     for t, g in enumerate(grads, 1):
         m = s.beta1 * m + (1 - s.beta1) * g

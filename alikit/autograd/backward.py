@@ -39,6 +39,8 @@ def grad(
     """
     if len(losses) != len(wrt):
         raise ValueError(f"grad: {len(losses)} losses but {len(wrt)} lists of tensors")
+    if gys is not None and len(gys) != len(losses):
+        raise ValueError(f"grad: {len(losses)} losses but {len(gys)} upstream gradients")
     order = _topological(losses)
     results = []
     for i, (loss, tensors) in enumerate(zip(losses, wrt, strict=True)):

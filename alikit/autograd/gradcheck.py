@@ -97,9 +97,8 @@ def _compare(
         moved = [
             Tensor(x + h * dx if i in subset else x.copy()) for i, (x, dx) in enumerate(zip(inputs, dxs, strict=True))
         ]
-        terms = [np.sum(gy * y.data) for gy, y in zip(gys, _outputs(fn, moved), strict=True)]
-        size = [np.sum(np.abs(gy * y.data)) for gy, y in zip(gys, _outputs(fn, moved), strict=True)]
-        return float(sum(terms)), float(sum(size))
+        terms = [gy * y.data for gy, y in zip(gys, _outputs(fn, moved), strict=True)]
+        return float(sum(np.sum(t) for t in terms)), float(sum(np.sum(np.abs(t)) for t in terms))
 
     (plus, _), (here, size), (minus, _) = value(step), value(0.0), value(-step)
     numeric = (plus - minus) / (2 * step)

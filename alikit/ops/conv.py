@@ -108,6 +108,8 @@ def conv_transpose2d(
 
     Returns y: (N, H', W', C / pieces) with H' = stride * (H - 1) + kH, and the moments as in `conv2d`.
     """
+    if x.ndim != 4 or w.ndim != 4 or x.shape[3] != w.shape[0]:
+        raise ValueError(f"conv_transpose2d: x {x.shape} must be (N, H, W, O) and w {w.shape} must be (O, kH, kW, C)")
     return _run(Convolution(stride, True, activation, moments, None), x, w, b)
 
 

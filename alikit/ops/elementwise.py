@@ -48,6 +48,14 @@ class AddConstant(Function):
         return unbroadcast(g, self.shape)
 
 
+class SubConstant(AddConstant):
+    """x - c."""
+
+    def forward(self, x: Any) -> Any:
+        self.shape = x.shape
+        return x - self.c
+
+
 class Sub(Function):
     """x - y."""
 
@@ -151,7 +159,7 @@ def add(x: Any, y: Any) -> Tensor:
 def sub(x: Any, y: Any) -> Tensor:
     """x - y, broadcast; either may be a number or an array."""
     if not isinstance(y, Tensor):
-        return AddConstant(-y)(x)
+        return SubConstant(y)(x)  # not x + (-y): the negative of unsigned bytes wraps around
     return Sub()(x, y) if isinstance(x, Tensor) else AddConstant(x)(neg(y))
 
 

@@ -35,7 +35,7 @@ class Transpose(Function):
         return array_module(x).ascontiguousarray(x.transpose(self.axes))
 
     def backward(self, g: Any) -> Any:
-        back = tuple(int(i) for i in np.argsort(self.axes))
+        back = tuple(int(i) for i in np.argsort([axis % g.ndim for axis in self.axes]))
         return array_module(g).ascontiguousarray(g.transpose(back))
 
 
@@ -74,7 +74,8 @@ class GetItem(Function):
 
     def forward(self, x: Any) -> Any:
         self.shape = x.shape
-        return array_module(x).ascontiguousarray(x[self.key]).reshape(x[self.key].shape)
+        y = x[self.key]
+        return array_module(x).ascontiguousarray(y).reshape(y.shape)
 
     def backward(self, g: Any) -> Any:
         xp = array_module(g)

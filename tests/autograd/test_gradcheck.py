@@ -58,9 +58,7 @@ def test_right_gradients_pass(inputs: list[np.ndarray]) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("spoil", MISTAKES.values(), ids=MISTAKES.keys())
-def test_planted_mistakes_are_found_and_the_input_named(
-    spoil: Callable, seed: int, inputs: list[np.ndarray]
-) -> None:
+def test_planted_mistakes_are_found_and_the_input_named(spoil: Callable, seed: int, inputs: list[np.ndarray]) -> None:
     with pytest.raises(AssertionError, match=r"gradient of inputs \[0\]"):
         gradcheck(spoiled(spoil), inputs, seed=seed)
 

@@ -62,7 +62,8 @@ def test_no_grad_ends_after_an_error() -> None:
         with no_grad():
             raise ZeroDivisionError
 
-    pytest.raises(ZeroDivisionError, fail)
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert is_grad_enabled()
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from alikit.data import cache
 from alikit.data.cache import Content
+from alikit.data.hdf5 import whole_file
 from alikit.data.reporting import Report
 from alikit.errors import DataError
 
@@ -184,23 +185,37 @@ def test_a_read_only_folder_makes_way_for_the_next(content, capsys):
     assert "the next start prepares them again" in said
 
 
-def test_a_full_disk_leaves_no_debris(tmp_path, rng, capsys):
-    """A limit on the size of files stands for the disk: writing fails midway in the images."""
+@contextlib.contextmanager
+def full_disk(free):
+    """A limit on the size of files stands for a disk with so many bytes left."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_no_debris(tmp_path, rng):
     images = rng.integers(0, 256, (64, 32, 32, 3), np.uint8)
     made = Content(images.shape, lambda: iter(np.split(images, 4)), np.arange(64, dtype=np.uint8))
     path = tmp_path / "set.h5"
     cache.write(path, "old", made, QUIET)
     old = path.read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    try:
+    with full_disk(100_000):
         prepared = cache.prepare([path], "new", lambda: ("new", made), QUIET)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert same(prepared, images, made)
     assert prepared.path is None
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["set.h5"]
     assert path.read_bytes() == old
+
+
+@pytest.mark.parametrize("free", [0, 300, 2_000, 20_000])
+def test_a_disk_that_fills_up_at_the_very_end(tmp_path, free):
+    """Nobody calls `check`: the refused write must show when the file is closed."""
+    with full_disk(free), pytest.raises(OSError, match="File too large"), whole_file(tmp_path / "x.h5") as (file, _):
+        file["x"] = np.arange(5000)
+    assert [p for p in tmp_path.iterdir() if p.is_file()] == []
 
 
 def test_what_a_killed_writer_left_is_swept(tmp_path, content):

@@ -61,6 +61,7 @@ def test_the_users_folder_stays_as_it_is(pictures, private_cache):
 def test_prepared_once_per_size_and_again_after_a_change(pictures, monkeypatch):
     first = open_split(pictures)
     assert open_split(pictures, size=12).shape == (12, 12, 3)
+    assert len(open_split(pictures, "valid")) == 1
     with monkeypatch.context() as patch:
         patch.setattr("alikit.data.folders._blocks", lambda *args: pytest.fail("read again"))
         assert open_split(pictures).checksum == first.checksum

@@ -116,6 +116,15 @@ def test_labels_as_doubles_and_in_a_row_are_taken(tmp_path):
     assert open_train(tmp_path).labels.tolist() == [1, 0, 9, 3]
 
 
+def test_doubled_variables_are_no_trouble(tmp_path, svhn_file):
+    """SciPy warns of them, and a warning is an error here."""
+    path = tmp_path / "train_32x32.mat"
+    images, _ = svhn_file(path)
+    raw = path.read_bytes()
+    path.write_bytes(raw + raw[128:])
+    np.testing.assert_array_equal(open_train(tmp_path).array, images)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

@@ -13,27 +13,13 @@ NARROW = ("svhn", "cifar10", "mixture")
 EVALUATION, TRAINING = Pass(seed=3), Pass(training=True, seed=3)
 
 
-def narrow(name: str, rng: np.random.Generator | None = None) -> ALI:
-    """A small float64 model; with `rng`, parameters and statistics as after some training."""
-    model = build(name, width=0.05, nz=None if name == "mixture" else 4, seed=2, dtype=np.float64)
-    for full, array in model.state().items() if rng is not None else ():
-        kind = full.rpartition(".")[2]
-        if kind == "weight":
-            array[...] = rng.standard_normal(array.shape) * np.sqrt(2 / array[0].size)
-        elif kind in ("gamma", "running_std"):
-            array[...] = rng.uniform(0.5, 1.5, array.shape)
-        else:
-            array[...] = rng.uniform(-0.5, 0.5, array.shape)
-    return model
-
-
 def inputs(model: ALI, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """x and z."""
     return Tensor(rng.random((count, *model.spec.image))), Tensor(rng.standard_normal((count, 1, 1, model.spec.nz)))
 
 
 @pytest.mark.parametrize("name", NARROW)
-def test_shapes(name: str, stream) -> None:
+def test_shapes(name: str, narrow, stream) -> None:
     model = narrow(name, stream("parameters"))
     x, z = inputs(model, 3, stream("x"))
     assert model.encode(x, TRAINING).shape == (3, 1, 1, model.spec.nz)
@@ -48,7 +34,7 @@ def test_shapes(name: str, stream) -> None:
 
 
 @pytest.mark.parametrize("name", NARROW)
-def test_every_parameter_belongs_to_exactly_one_player(name: str) -> None:
+def test_every_parameter_belongs_to_exactly_one_player(name: str, narrow) -> None:
     model = narrow(name)
     players = [n for n, _ in model.generator_parameters()], [n for n, _ in model.discriminator_parameters()]
     assert sorted(players[0] + players[1]) == sorted(n for n, _ in model.named_parameters())
@@ -57,7 +43,7 @@ def test_every_parameter_belongs_to_exactly_one_player(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NARROW)
-def test_evaluation_of_a_row_does_not_depend_on_the_others(name: str, stream) -> None:
+def test_evaluation_of_a_row_does_not_depend_on_the_others(name: str, narrow, stream) -> None:
     model = narrow(name, stream("parameters"))
     x, z = inputs(model, 5, stream("x"))
 
@@ -73,7 +59,7 @@ def test_evaluation_of_a_row_does_not_depend_on_the_others(name: str, stream) ->
 
 
 @pytest.mark.parametrize("name", ["svhn", "mixture"])
-def test_evaluation_uses_the_running_statistics_and_leaves_them(name: str, stream) -> None:
+def test_evaluation_uses_the_running_statistics_and_leaves_them(name: str, narrow, stream) -> None:
     model = narrow(name, stream("parameters"))
     x, z = inputs(model, 4, stream("x"))
     before = {k: v.copy() for k, v in model.named_buffers()}
@@ -89,7 +75,7 @@ def test_evaluation_uses_the_running_statistics_and_leaves_them(name: str, strea
     assert not np.allclose(plain[1], scaled[1])
 
 
-def test_a_training_step_s_statistics_reach_every_batch_norm(stream) -> None:
+def test_a_training_step_s_statistics_reach_every_batch_norm(narrow, stream) -> None:
     model = narrow("svhn", stream("parameters"))
     before = {k: v.copy() for k, v in model.named_buffers()}
     assert len(before) == 2 * (6 + 6 + 4)
@@ -101,7 +87,7 @@ def test_a_training_step_s_statistics_reach_every_batch_norm(stream) -> None:
     assert not any(np.array_equal(v, before[k]) for k, v in model.named_buffers())
 
 
-def test_codes_are_mu_plus_sigma_eps(stream) -> None:
+def test_codes_are_mu_plus_sigma_eps(narrow, stream) -> None:
     model = narrow("svhn", stream("parameters"))
     x, _ = inputs(model, 4, stream("x"))
     params = model.encoder(x, EVALUATION).data
@@ -113,7 +99,7 @@ def test_codes_are_mu_plus_sigma_eps(stream) -> None:
     assert len(np.unique(eps)) == eps.size  # a number for each image and dimension
 
 
-def test_the_mixture_s_encoder_is_a_network_of_noise(stream) -> None:
+def test_the_mixture_s_encoder_is_a_network_of_noise(narrow, stream) -> None:
     model = narrow("mixture", stream("parameters"))
     x = Tensor(np.ones((50, 1, 1, 2)))
     z = model.encode(x, EVALUATION).data
@@ -123,7 +109,7 @@ def test_the_mixture_s_encoder_is_a_network_of_noise(stream) -> None:
     assert not np.array_equal(z, model.encode(x, EVALUATION._replace(step=1)).data)
 
 
-def test_the_prior_is_standard_normal_and_not_the_encoder_s_noise() -> None:
+def test_the_prior_is_standard_normal_and_not_the_encoder_s_noise(narrow) -> None:
     model = narrow("svhn")
     z = model.prior(20_000, EVALUATION).data
     assert z.shape == (20_000, 1, 1, 4)
@@ -139,7 +125,7 @@ def test_the_prior_is_standard_normal_and_not_the_encoder_s_noise() -> None:
 
 
 @pytest.mark.parametrize(("name", "channels"), [("svhn", 26), ("cifar10", 13)])
-def test_the_head_reads_x_s_channels_first(name: str, channels: int, stream) -> None:
+def test_the_head_reads_x_s_channels_first(name: str, channels: int, narrow, stream) -> None:
     model = narrow(name, stream("parameters"))
     (x, z), (other_x, other_z) = inputs(model, 2, stream("x")), inputs(model, 2, stream("other"))
     weight = model.discriminator.xz.layers[0].conv.weight.data
@@ -150,7 +136,7 @@ def test_the_head_reads_x_s_channels_first(name: str, channels: int, stream) -> 
 
 
 @pytest.mark.parametrize("name", ["svhn", "cifar10", "mixture-dropout"])
-def test_d_drops_inputs_of_every_layer_from_pixels_and_code_on(name: str, stream) -> None:
+def test_d_drops_inputs_of_every_layer_from_pixels_and_code_on(name: str, narrow, stream) -> None:
     """Each layer on its own: its pass with dropout is its pass without on inputs dropped by the layer's own stream."""
     model = narrow(name, stream("parameters"))
     towers = model.discriminator.x, model.discriminator.z, model.discriminator.xz
@@ -181,7 +167,7 @@ def test_the_decoder_starts_at_the_log_odds_of_the_mean_image(stream) -> None:
     assert np.abs(start - mean).max() < 0.02  # tiny weights add next to nothing
 
 
-def test_no_mean_image_for_points() -> None:
+def test_no_mean_image_for_points(narrow) -> None:
     model = narrow("mixture")
     model.start_at_mean_image(np.ones((5, 1, 1, 2)))
     assert (model.decoder.layers[-1].conv.bias.data == 0).all()

@@ -1,4 +1,4 @@
-"""The tables against the specification's counts: parameters (spec 2.8), work (its MFLOP column), rates and sizes."""
+"""The tables against counts made by hand from the paper's appendix and the authors' code, and against slips."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from alikit.models import ALI, SPECS, ModelSpec, build
 from alikit.models.table import Table
 from alikit.nn import layers as nn_layers
 
-#: spec 2.2 to 2.8; celeba-paper: 832 - 64 + 128 in its first layer, whose bias gives way to batch norm
+#: trainable numbers, running statistics not among them; celeba-paper: 832 - 64 + 128 in its first layer, whose bias gives way to batch norm
 PARAMETERS = {
     #                  encoder    decoder     Dx         Dz         Dxz
     "svhn":            (3_315_488, 1_767_584, 2_789_632, 393_216, 2_100_225),
@@ -23,7 +23,7 @@ PARAMETERS = {
     "mixture-dropout": (164_002, 484_802, 0, 0, 407_201),
 }  # fmt: skip
 
-#: forward work of one image in 10^6 FLOP, as spec 2.8 rounds it
+#: forward work of one image in 10^6 FLOP: 2 for each multiplication of a (transposed) convolution
 MFLOP = {
     "svhn":            ("63.07", "98.60", "62.02", "0.79", "4.20"),
     "cifar10":         ("62.68", "97.03", "32.89", "0.33", "2.10"),
@@ -49,7 +49,7 @@ DROPOUT = {
     "mixture-dropout": ([], [], [0.2, 0.5, 0.5, 0.5]),
 }
 
-#: code size, slope of leaky ReLU, pieces of maxout in D (1: none), deviation of the initial weights (spec 2, 3.1)
+#: code size, slope of leaky ReLU, pieces of maxout in D (1: none), deviation of the initial weights (method 2.1, 3.2)
 CONSTANTS = {
     "svhn": (256, 0.01, 1, 0.01),
     "cifar10": (64, 0.1, 2, 0.01),
@@ -105,14 +105,14 @@ def test_every_network_is_counted() -> None:
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_parameters_are_those_of_the_specification(name: str, zero_weights: None) -> None:
+def test_parameters_are_as_counted(name: str, zero_weights: None) -> None:
     model = build(name)
     assert tuple(sum(p.data.size for p in net.parameters()) for net in networks(model)) == PARAMETERS[name]
     assert sum(p.data.size for p in model.parameters()) == sum(PARAMETERS[name])
 
 
 @pytest.mark.parametrize("name", MFLOP)
-def test_the_work_of_a_forward_pass_is_that_of_the_specification(name: str) -> None:
+def test_the_work_of_a_forward_pass_is_as_counted(name: str) -> None:
     spec = SPECS[name]
     found = [mflop(spec, table, *entrance) for table, entrance in zip(tables(spec), inputs(spec), strict=True)]
     digits = [len(text.partition(".")[2]) for text in MFLOP[name]]

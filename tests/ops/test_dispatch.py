@@ -1,0 +1,24 @@
+"""The seam: which twin serves which arrays."""
+
+import numpy as np
+import pytest
+
+from alikit.kernels import KERNELS
+from alikit.kernels.cpu import conv
+from alikit.ops import _dispatch
+
+
+@pytest.mark.parametrize("x", [np.zeros(3), np.float32(0)], ids=["array", "number"])
+def test_numpy_goes_to_the_cpu(x: object) -> None:
+    assert _dispatch.kernel("conv2d", x) is conv.conv2d
+
+
+def test_every_kernel_can_be_had() -> None:
+    for names in KERNELS.values():
+        for name in names:
+            assert callable(_dispatch.kernel(name, np.zeros(1)))
+
+
+def test_an_unknown_name_is_an_error() -> None:
+    with pytest.raises(KeyError, match="conv3d"):
+        _dispatch.kernel("conv3d", np.zeros(1))

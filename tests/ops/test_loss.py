@@ -1,0 +1,42 @@
+"""Both adversarial losses of one batch of logits as two outputs of one function."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from alikit import ops
+from alikit.autograd import Tensor, grad, gradcheck
+
+
+@pytest.mark.parametrize("shape", [(10, 1), (6,), (2, 1, 1, 1)])
+def test_gradients_of_each_loss_and_of_both_together(shape: tuple[int, ...], stream: Callable) -> None:
+    logits = 2 * stream("logits").standard_normal(shape)
+    gradcheck(lambda t: ops.adversarial_losses(t).loss_d, [logits])
+    gradcheck(lambda t: ops.adversarial_losses(t).loss_g, [logits])
+    gradcheck(lambda t: ops.adversarial_losses(t)[:2], [logits])
+    gradcheck(lambda t: 3 * ops.adversarial_losses(t).loss_d - ops.adversarial_losses(t).loss_g, [logits])
+
+
+def test_meaning() -> None:
+    """One pair each: s(ln 3) = 3/4 for the data, s(-ln 4) = 1/5 for the sample."""
+    logits = Tensor(np.array([[np.log(3)], [-np.log(4)]]), requires_grad=True)
+    losses = ops.adversarial_losses(logits)
+    assert losses.loss_d.item() == pytest.approx(-np.log(3 / 4) - np.log(4 / 5))
+    assert losses.loss_g.item() == pytest.approx(-np.log(1 / 4) - np.log(1 / 5))
+    assert (losses.prob_data, losses.prob_sample) == pytest.approx((3 / 4, 1 / 5))
+    (g_d,), (g_g,) = grad([losses.loss_d, losses.loss_g], [[logits], [logits]])
+    np.testing.assert_allclose(g_d, [[3 / 4 - 1], [1 / 5]])
+    np.testing.assert_allclose(g_g, [[3 / 4], [1 / 5 - 1]])
+
+
+def test_float32_stays_float32() -> None:
+    logits = Tensor(np.ones((4, 1), np.float32), requires_grad=True)
+    losses = ops.adversarial_losses(logits)
+    assert losses.loss_d.dtype == losses.loss_g.dtype == np.float32
+    assert grad([losses.loss_d], [[logits]])[0][0].dtype == np.float32
+
+
+def test_an_odd_batch_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"adversarial_losses: logits \(3, 1\) must be \(2M, 1, \.\.\.\)"):
+        ops.adversarial_losses(Tensor(np.ones((3, 1))))

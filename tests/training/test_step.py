@@ -1,0 +1,124 @@
+"""The Trainer around the step: what it reports, when it stops, what it leaves alone (the numbers: test_step_by_hand)."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alikit import models
+from alikit.errors import DivergedError
+from alikit.nn import Pass
+from alikit.optim import AdamSettings
+from alikit.training.objective import gradients, play
+from alikit.training.step import Trainer
+
+SETTINGS = AdamSettings(lr=0.01)
+
+
+def trainer(name: str = "svhn", **options: Any) -> Trainer:
+    model = models.build(name, width=0.04, nz=None if name == "mixture" else 4, seed=3)
+    return Trainer(model, SETTINGS, seed=9, **options)
+
+
+def batch(stream, shape: tuple[int, ...] = (32, 32, 3), name: str = "x") -> np.ndarray:
+    return stream(name).random((4, *shape), np.float32)
+
+
+def copies(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: array.copy() for name, array in arrays.items()}
+
+
+@pytest.mark.parametrize("name", ["svhn", "cifar10"])
+def test_both_players_move_by_gradients_at_the_old_parameters(name: str, stream) -> None:
+    """After the first step Adam's first moment is (1 - beta1) g: of L_D alone for D, of L_G alone for the others."""
+    run, x = trainer(name), batch(stream)
+    before = copies(run.model.state())
+    players = run.adam_d.parameters, run.adam_g.parameters
+    game = play(run.model, x, Pass(True, 9, 6))
+    wanted = gradients(game, run.model.discriminator, *players)
+    run.model.load_state(before)
+    result = run.step(x, 6)
+    norms = result.grad_norm_d, result.grad_norm_g
+    for adam, grads, norm in zip((run.adam_d, run.adam_g), wanted, norms, strict=True):
+        flat = np.concatenate([g.ravel() for g in grads])
+        np.testing.assert_allclose(adam.m, 0.5 * flat, rtol=1e-5, atol=1e-7 * np.abs(flat).max())
+        assert norm == pytest.approx(np.linalg.norm(flat.astype(np.float64)), rel=1e-5)
+        assert adam.steps == 1
+    moved = [k for k, p in run.model.named_parameters() if not np.array_equal(p.data, before[k])]
+    assert {k.partition(".")[0] for k in moved} == {"encoder", "decoder", "discriminator"}
+
+
+def test_a_step_is_the_same_bytes_again_and_keeps_float32(stream) -> None:
+    first, second = trainer(ema=0.1), trainer(ema=0.1)
+    for number in range(2):
+        x = batch(stream, name=f"x{number}")
+        assert first.step(x, number) == second.step(x, number)
+    for (name, a), b in zip(first.model.state().items(), second.model.state().values(), strict=True):
+        assert a.dtype == np.float32, name
+        assert a.tobytes() == b.tobytes(), name
+    assert first.ema is not None
+    assert first.ema.average.dtype == np.float32
+
+
+def test_the_figures_of_a_fresh_game(stream) -> None:
+    """D knows nothing yet: both losses 2 ln 2, both probabilities one half (method 1.2)."""
+    result = trainer().step(batch(stream), 0)
+    assert result.loss_d == pytest.approx(2 * np.log(2), abs=1e-3)
+    assert result.loss_g == pytest.approx(2 * np.log(2), abs=1e-3)
+    assert result.prob_data == pytest.approx(0.5, abs=1e-3)
+    assert result.prob_sample == pytest.approx(0.5, abs=1e-3)
+    assert all(type(value) is float for value in result)
+
+
+def test_the_moving_average_follows_the_weights(stream) -> None:
+    run = trainer(ema=0.25)
+    assert run.ema is not None
+    average = run.adam_g.flat.data.copy()
+    for number in range(3):
+        run.step(batch(stream), number)
+        average += 0.25 * (run.adam_g.flat.data - average)
+    np.testing.assert_allclose(run.ema.average, average, rtol=1e-5, atol=1e-7)
+    assert not np.allclose(average, run.adam_g.flat.data)
+    assert trainer().ema is None
+
+
+def test_d_learns_to_tell_the_halves_apart(stream) -> None:
+    """Twenty steps against bright images: the losses part and D's probabilities with them."""
+    run = trainer("mixture")
+    x = 3 + batch(stream, (1, 1, 2))
+    results = [run.step(x, number) for number in range(20)]
+    assert results[-1].prob_data > 0.9
+    assert results[-1].prob_sample < 0.1
+    assert results[-1].loss_d < results[0].loss_d
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_stops_the_step(value: float, stream) -> None:
+    run, x = trainer(), batch(stream)
+    run.model.discriminator.xz.layers[-1].conv.bias.data[...] = value
+    with pytest.raises(DivergedError, match=r"^step 17: loss_[dg] is not finite \((nan|inf)\)$") as caught:
+        run.step(x, 17)
+    assert caught.value.exit_code == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "player", "tensor"),
+    [
+        ("svhn", 0, "discriminator.x.layers.1.norm.gamma"),
+        ("svhn", 1, "decoder.layers.2.conv.weight"),
+        ("cifar10", 1, "encoder.layers.6.conv.bias"),
+    ],
+)
+def test_a_gradient_that_is_not_finite_is_named(name: str, player: int, tensor: str, stream, monkeypatch) -> None:
+    run, x = trainer(name), batch(stream)
+    adam = (run.adam_d, run.adam_g)[player]
+    place = adam.flat.names.index(tensor)
+
+    def poisoned(*arguments):
+        grads = gradients(*arguments)
+        grads[player][place].flat[-1] = np.inf
+        return grads
+
+    monkeypatch.setattr("alikit.training.step.gradients", poisoned)
+    with pytest.raises(DivergedError, match=rf"^step 2: the gradient of {tensor} is not finite$"):
+        run.step(x, 2)

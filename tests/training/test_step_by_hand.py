@@ -1,0 +1,260 @@
+"""Two training steps against the method worked out by hand: float64, loops, nothing of the engine or the kernels.
+
+The reference below draws nothing: codes, noise and dropout masks come from the model's own streams. All else, forward,
+backward, both losses, Adam, running statistics and their order, is written out again from docs/method.md.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from alikit.models import ALI, ModelSpec, Row
+from alikit.nn import Pass
+from alikit.ops import Dropout
+from alikit.ops._dispatch import kernel
+from alikit.optim import AdamSettings
+from alikit.training.step import Trainer
+
+M, SEED = 3, 5
+SETTINGS = AdamSettings(lr=0.05, beta1=0.4, beta2=0.9, eps=0.03)  # an eps that is felt where it stands
+
+# fmt: off
+ENCODER = (
+    Row("conv",  3, 1, 3, 4, True,  0.0, None,     "leaky"),
+    Row("conv",  4, 1, 4, 1, True,  0.0, None,     "leaky"),
+    Row("conv",  1, 1, 6, 1, False, 0.0, "tied",   "linear"),
+)
+DECODER = (
+    Row("tconv", 3, 1, 4, 3, True,  0.0, None,     "leaky"),
+    Row("tconv", 2, 2, 3, 6, True,  0.0, None,     "leaky"),
+    Row("conv",  1, 1, 2, 6, False, 0.0, "untied", "sigmoid"),
+)
+NORMED_X = (
+    Row("conv",  2, 2, 3, 3, False, 0.2, "tied",   "leaky"),
+    Row("conv",  2, 1, 4, 2, True,  0.3, None,     "leaky"),
+    Row("conv",  2, 1, 5, 1, True,  0.2, None,     "leaky"),
+)
+MAXOUT_X = (
+    Row("conv",  3, 1, 4, 4, False, 0.2, "untied", "maxout"),
+    Row("conv",  4, 1, 6, 1, False, 0.5, "tied",   "maxout"),
+)
+# fmt: on
+
+
+def head(kind: str) -> tuple[Row, ...]:
+    return (Row("conv", 1, 1, 4, 1, False, 0.4, "tied", kind), Row("conv", 1, 1, 1, 1, False, 0.2, "tied", "linear"))
+
+
+def code_tower(kind: str) -> tuple[Row, ...]:
+    return (Row("conv", 1, 1, 4, 1, False, 0.2, None, kind),)
+
+
+SPECS = {
+    "batch norm in D": ModelSpec(
+        "normed", (6, 6, 2), 3, 0.2, ENCODER, DECODER, NORMED_X, code_tower("leaky"), head("leaky"), std=0.4
+    ),
+    "maxout in D": ModelSpec(
+        "maxout", (6, 6, 2), 3, 0.2, ENCODER, DECODER, MAXOUT_X, code_tower("maxout"), head("maxout"), std=0.4
+    ),
+    "noise at the encoder's input": ModelSpec(
+        "noise",
+        (1, 1, 2),
+        2,
+        0.0,
+        (ENCODER[0]._replace(kernel=1, size=1), ENCODER[2]._replace(maps=2)),
+        (DECODER[0]._replace(op="conv", kernel=1, size=1), ENCODER[2]._replace(maps=2)),
+        (),
+        (),
+        head("maxout"),
+        std=0.4,
+        noise=2,
+    ),
+}
+
+
+@dataclass
+class Var:
+    """An array, and for each array it was made from the way back: gradient here -> gradient there."""
+
+    value: np.ndarray
+    ways: list = field(default_factory=list)
+
+    def grads(self, upstream: np.ndarray | float = 1.0) -> dict[int, np.ndarray]:
+        """Gradients of self by id, summed over all paths: every path is walked on its own."""
+        total = {id(self): np.asarray(upstream)}
+        for parent, back in self.ways:
+            for key, g in parent.grads(back(upstream)).items():
+                total[key] = total.get(key, 0) + g
+        return total
+
+
+def windows(size: int, stride: int) -> list[tuple[int, int, int, int]]:
+    return [(i, j, i * stride, j * stride) for i in range(size) for j in range(size)]
+
+
+def conv(x: Var, w: Var, row: Row) -> Var:
+    k, y = row.kernel, np.zeros((len(x.value), row.size, row.size, len(w.value)))
+    for i, j, a, b in windows(row.size, row.stride):
+        y[:, i, j] = np.einsum("nhwc,ohwc->no", x.value[:, a : a + k, b : b + k], w.value)
+
+    def to_x(g):
+        gx = np.zeros_like(x.value)
+        for i, j, a, b in windows(row.size, row.stride):
+            gx[:, a : a + k, b : b + k] += np.einsum("no,ohwc->nhwc", g[:, i, j], w.value)
+        return gx
+
+    def to_w(g):
+        places = windows(row.size, row.stride)
+        return sum(np.einsum("no,nhwc->ohwc", g[:, i, j], x.value[:, a : a + k, b : b + k]) for i, j, a, b in places)
+
+    return Var(y, [(x, to_x), (w, to_w)])
+
+
+def transposed_conv(x: Var, w: Var, row: Row) -> Var:
+    k, y = row.kernel, np.zeros((len(x.value), row.size, row.size, w.value.shape[3]))
+    places = windows(x.value.shape[1], row.stride)
+    for i, j, a, b in places:
+        y[:, a : a + k, b : b + k] += np.einsum("no,ohwc->nhwc", x.value[:, i, j], w.value)
+
+    def to_x(g):
+        gx = np.zeros_like(x.value)
+        for i, j, a, b in places:
+            gx[:, i, j] = np.einsum("nhwc,ohwc->no", g[:, a : a + k, b : b + k], w.value)
+        return gx
+
+    def to_w(g):
+        return sum(np.einsum("no,nhwc->ohwc", x.value[:, i, j], g[:, a : a + k, b : b + k]) for i, j, a, b in places)
+
+    return Var(y, [(x, to_x), (w, to_w)])
+
+
+def batch_norm(x: Var, gamma: Var, beta: Var) -> tuple[Var, np.ndarray, np.ndarray]:
+    axes = (0, 1, 2)
+    mean, std = x.value.mean(axes), np.sqrt(x.value.var(axes) + 1e-4)
+    xhat = (x.value - mean) / std
+
+    def to_x(g):
+        return gamma.value / std * (g - g.mean(axes) - xhat * (g * xhat).mean(axes))
+
+    ways = [(x, to_x), (gamma, lambda g: (g * xhat).sum(axes)), (beta, lambda g: g.sum(axes))]
+    return Var(gamma.value * xhat + beta.value, ways), mean, std
+
+
+def nonlinear(x: Var, kind: str, spec: ModelSpec) -> Var:
+    if kind == "leaky":
+        slope = np.where(x.value > 0, 1, spec.slope)
+        return Var(x.value * slope, [(x, lambda g: g * slope)])
+    if kind == "sigmoid":
+        y = 1 / (1 + np.exp(-x.value))
+        return Var(y, [(x, lambda g: g * y * (1 - y))])
+    if kind == "maxout":
+        pairs = x.value.reshape(*x.value.shape[:-1], -1, 2)
+        first = pairs[..., :1] >= pairs[..., 1:]
+        won = np.concatenate([first, ~first], axis=-1)
+        return Var(pairs.max(axis=-1), [(x, lambda g: (g[..., None] * won).reshape(x.value.shape))])
+    return x
+
+
+def scaled(x: Var, factor: np.ndarray) -> Var:
+    return Var(x.value * factor, [(x, lambda g: g * factor)])
+
+
+def joined(parts: list[Var], axis: int) -> Var:
+    ends = np.cumsum([0, *(p.value.shape[axis] for p in parts)])
+
+    def way(i):
+        return parts[i], lambda g: np.take(g, np.arange(ends[i], ends[i + 1]), axis)
+
+    return Var(np.concatenate([p.value for p in parts], axis), [way(i) for i in range(len(parts))])
+
+
+class Reference:
+    """The run by hand: parameters and running statistics by name, moments of both Adams."""
+
+    def __init__(self, model: ALI):
+        self.model, self.spec = model, model.spec
+        self.theta = {k: p.data.copy() for k, p in model.named_parameters()}
+        self.running = {k: v.copy() for k, v in model.named_buffers()}
+        self.m, self.v = ({k: np.zeros_like(p) for k, p in self.theta.items()} for _ in range(2))
+
+    def network(self, name: str, table: tuple[Row, ...], x: Var) -> Var:
+        for i, row in enumerate(table):
+            layer = f"{name}.layers.{i}"
+            if row.dropout:
+                mask = Dropout(row.dropout, self.how.stream(f"{name}.{i + 1}"))
+                x = scaled(x, kernel("dropout", x.value)(np.ones_like(x.value), mask))
+            x = (conv if row.op == "conv" else transposed_conv)(x, self.parameters[f"{layer}.conv.weight"], row)
+            if row.norm:
+                gamma, beta = (self.parameters[f"{layer}.norm.{k}"] for k in ("gamma", "beta"))
+                x, mean, std = batch_norm(x, gamma, beta)
+                self.batch |= {f"{layer}.norm.running_mean": mean, f"{layer}.norm.running_std": std}
+            elif row.bias:
+                bias = self.parameters[f"{layer}.conv.bias"]
+                axes = tuple(range(4 - bias.value.ndim))
+                x = Var(x.value + bias.value, [(x, lambda g: g), (bias, lambda g, axes=axes: g.sum(axes))])
+            x = nonlinear(x, row.nonlinearity, self.spec)
+        return x
+
+    def encode(self, x: np.ndarray) -> Var:
+        def eps(shape):
+            return kernel("normal", x)(shape, self.how.stream("eps"), np.float64)
+
+        if self.spec.noise:
+            return self.network("encoder", self.spec.encoder, Var(np.concatenate([x, eps(x.shape)], axis=-1)))
+        out = self.network("encoder", self.spec.encoder, Var(x))
+        nz = self.spec.nz
+        mu, log_sigma = out.value[..., :nz], out.value[..., nz:]
+        noise = np.exp(log_sigma) * eps(mu.shape)
+        return Var(mu + noise, [(out, lambda g: np.concatenate([g, g * noise], axis=-1))])
+
+    def step(self, x: np.ndarray, number: int) -> tuple[float, float]:
+        """L_D and L_G; moves everything."""
+        self.how, self.batch = Pass(True, SEED, number), {}
+        self.parameters = {k: Var(value) for k, value in self.theta.items()}
+        z = Var(self.model.prior(len(x), self.how).data)
+        pairs_x = joined([Var(x), self.network("decoder", self.spec.decoder, z)], 0)
+        pairs_z = joined([self.encode(x), z], 0)
+        towers = [
+            self.network("discriminator.x", self.spec.disc_x, pairs_x),
+            self.network("discriminator.z", self.spec.disc_z, pairs_z),
+        ]
+        logits = self.network("discriminator.xz", self.spec.disc_xz, joined(towers, -1))
+        sign = np.repeat([1.0, -1.0], len(x)).reshape(-1, 1, 1, 1)  # D says "data" to the first half
+        losses = []
+        for player, side in (("discriminator", sign), ("coders", -sign)):
+            losses.append(np.log1p(np.exp(-side * logits.value)).sum() / len(x))
+            grads = logits.grads(-side / (1 + np.exp(side * logits.value)) / len(x))
+            for name, value in self.theta.items():
+                if name.startswith("discriminator") == (player == "discriminator"):
+                    self.adam(name, value, grads[id(self.parameters[name])], number + 1)
+        for name, value in self.batch.items():
+            self.running[name] = 0.95 * self.running[name] + 0.05 * value
+        return losses[0], losses[1]
+
+    def adam(self, name: str, value: np.ndarray, g: np.ndarray, t: int) -> None:
+        lr, b1, b2, eps = SETTINGS
+        m = self.m[name] = b1 * self.m[name] + (1 - b1) * g
+        v = self.v[name] = b2 * self.v[name] + (1 - b2) * g**2
+        self.theta[name] = value - lr * np.sqrt(1 - b2**t) / (1 - b1**t) * m / (np.sqrt(v) + eps)
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_two_steps_are_those_of_the_method(kind: str, stream) -> None:
+    model = ALI(SPECS[kind], seed=2, dtype=np.float64)
+    for p in model.parameters():
+        p.data[...] += 0.2 * stream("parameters").standard_normal(p.shape)
+    reference, trainer = Reference(model), Trainer(model, SETTINGS, seed=SEED)
+    for number in range(2):
+        x = stream(f"x{number}").random((M + number, *model.spec.image))
+        wanted = reference.step(x, number)
+        result = trainer.step(x, number)
+        assert (result.loss_d, result.loss_g) == pytest.approx(wanted, rel=1e-11)
+    for name, p in model.named_parameters():
+        np.testing.assert_allclose(p.data, reference.theta[name], rtol=1e-9, atol=1e-11, err_msg=name)
+    for name, value in model.named_buffers():
+        np.testing.assert_allclose(value, reference.running[name], rtol=1e-9, atol=1e-12, err_msg=name)
+    for adam in (trainer.adam_d, trainer.adam_g):
+        for name, value in adam.state().items():
+            moment, _, parameter = name.partition("/")
+            np.testing.assert_allclose(value, getattr(reference, moment)[parameter], rtol=1e-8, atol=1e-12, err_msg=name)
