@@ -39,6 +39,8 @@ def main(words: Sequence[str] | None = None) -> int:
     peer = not asked.no_torch and importlib.util.find_spec("torch") is not None
     if not peer:
         print("PyTorch is left out: nothing is checked and there are no ratios (pip install -e '.[bench]')")
+    if preset := report.preset():
+        print(f"Preset in the environment and left as it is: {preset}")
     folder = asked.results or (None if asked.quick else ROOT / "bench" / "results")
     where, failed = report.place(), False
     print(report.header())

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+#: how the environment variables begin that change BLAS or OpenMP
+LIBRARIES = ("OPENBLAS_", "OMP_", "MKL_", "GOMP_", "KMP_")
+
 Arrays = Mapping[str, Any]  # name -> numpy.ndarray
 
 

@@ -128,8 +128,8 @@ def distance(found: Any, wanted: Any) -> float:
 
     if found.shape != wanted.shape:
         return float("inf")
-    difference = np.linalg.norm(found.astype(np.float64) - wanted)
-    return float(difference / max(np.linalg.norm(wanted.astype(np.float64)), 1e-30))
+    difference, size = (float(np.linalg.norm(a.astype(np.float64).ravel())) for a in (found - wanted, wanted))
+    return difference / max(size, 1e-30)
 
 
 def _alternate(clients: dict[str, Client], name: str, rounds: int, seconds: float) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.case import Case, Options
+from bench.case import LIBRARIES, Case, Options
 from bench.harness import ROOT
 
 #: cores that others kept busy, above which a median deserves a warning
@@ -39,6 +40,11 @@ def place() -> dict[str, Any]:
     return {"time": datetime.now(UTC).isoformat(timespec="seconds"), **_commit(), "machine": _machine()}
 
 
+def preset() -> str:
+    """Settings of BLAS and OpenMP that the user made, which both sides run under."""
+    return " ".join(f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(LIBRARIES))
+
+
 def _commit() -> dict[str, Any]:
     def git(*words: str) -> str | None:
         try:
@@ -54,8 +60,6 @@ def _commit() -> dict[str, Any]:
 
 
 def _machine() -> dict[str, Any]:
-    import os
-
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next(

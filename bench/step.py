@@ -179,9 +179,9 @@ def answer_torch(model: str, images: Any, probe: Arrays, lr: float = 1e-4) -> di
     peer = Peer(model, dtype=given["prior"].dtype)
     peer.load({name[10:]: value for name, value in given.items() if name.startswith("parameter/")})
     masks = {name[5:]: channels_first(value) for name, value in given.items() if name.startswith("mask/")}
-    codes = [channels_first(given[name]) if peer.images else given[name].flatten(1) for name in ("prior", "eps")]
+    z, eps = (channels_first(given[name]) if peer.images else given[name].flatten(1) for name in ("prior", "eps"))
     x = peer.batch(images, given["rows"]).to(peer.dtype)
-    losses = peer.losses(x, *codes, masks)
+    losses = peer.losses(x, z, eps, masks)
     found = {"batch": channels_last(x), "loss/d": losses[0].detach(), "loss/g": losses[1].detach()}
     for parameters, grads in zip(peer.players, peer.gradients(losses), strict=True):
         for name, g in zip(parameters, grads, strict=True):

@@ -1,9 +1,9 @@
 """The peer: one exact ALI step (spec 1.6) in eager PyTorch on the CPU, written as a good user of PyTorch would.
 
 It doubles as an independent reference of alikit's step, so nothing of alikit is imported here, and its layer tables
-(`peer_tables.py`) are its own. Same work as alikit's step and no more: one forward pass,
-D once on the stacked pairs, `torch.autograd.grad` of L_D for D's parameters alone and of L_G for the generators' alone
-(`backward()` would compute a quarter more and throw it away), both Adams, the running statistics.
+(`peer_tables.py`) are its own. Same work as alikit's step and no more: one forward pass, D once on the stacked pairs,
+`torch.autograd.grad` of L_D for D's parameters alone and of L_G for the generators' alone (`backward()` would compute
+a quarter more and throw it away), both Adams, the running statistics.
 
 Measured and chosen: channels_last; a convolution that sees its whole image at once written as a matrix product, since
 oneDNN's route for a 4x4 image is several times slower; PyTorch's fused Adam. That Adam adds eps to the corrected root,
@@ -35,9 +35,8 @@ class Layer:
         self.size = (size - 1) * row.stride + row.kernel if grows else (size - row.kernel) // row.stride + 1
         #: the whole image in one product: one window, or one pixel spread over an image
         self.whole = row.op != "dense" and (size if not grows else self.size) == row.kernel
-        shape = (channels, row.maps) if grows else (row.maps, channels)
-        if row.op != "dense":
-            shape = (*shape, row.kernel, row.kernel)
+        window = () if row.op == "dense" else (row.kernel, row.kernel)
+        shape = (channels, row.maps, *window) if grows else (row.maps, channels, *window)
         bias = (row.maps, self.size, self.size) if row.bias == "untied" else (row.maps,)
         weight = torch.randn(shape, dtype=dtype) * 0.01
         self.parameters = {"weight": weight.to(memory_format=torch.channels_last) if row.op != "dense" else weight}
@@ -98,8 +97,8 @@ class Peer:
         self.networks = {name: _build(tables[name], *inputs[name], dtype) for name in inputs}
         #: D's and the generators' parameters by name, "network.layer.kind"
         self.players = [self._parameters("image_tower", "code_tower", "head"), self._parameters("encoder", "decoder")]
-        settings = {"lr": lr, "betas": (self.tables.beta1, 0.999), "eps": 1e-8, "fused": True}
-        self.optimisers = [torch.optim.Adam(list(p.values()), **settings) for p in self.players]
+        betas = (self.tables.beta1, 0.999)
+        self.optimisers = [torch.optim.Adam(list(p.values()), lr, betas, 1e-8, fused=True) for p in self.players]
 
     @property
     def images(self) -> bool:

@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bench.case import Options, Workload
+from bench.case import LIBRARIES, Options, Workload
 
 
 class Worker:
@@ -29,7 +29,7 @@ class Worker:
     def describe(self) -> dict[str, Any]:
         """What there is to measure, and with which libraries."""
         libraries = {name: version_of(name) for name in ("numpy", "torch") if name in sys.modules}
-        environment = {k: v for k, v in os.environ.items() if k.startswith(("OPENBLAS_", "OMP_", "MKL_"))}
+        environment = {k: v for k, v in os.environ.items() if k.startswith(LIBRARIES)}
         load = self.workload
         return {
             "names": list(load.thunks),

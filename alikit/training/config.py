@@ -7,6 +7,7 @@ inside every checkpoint.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from alikit.errors import DataError, UsageError
@@ -109,12 +110,12 @@ def to_json(config: Config) -> dict[str, Any]:
     return asdict(config)
 
 
-def from_json(values: dict[str, Any]) -> Config:
-    """The inverse of `to_json`; DataError where fields are missing or unknown."""
+def from_json(values: dict[str, Any], source: Path) -> Config:
+    """The inverse of `to_json`; DataError naming the file `source` where fields are missing or unknown."""
     known = {f.name for f in fields(Config)}
     if not isinstance(values, dict) or values.keys() != known:
         odd = sorted(known.symmetric_difference(values)) if isinstance(values, dict) else "everything"
-        raise DataError(f"the saved configuration does not fit this version of alikit: {odd}")
+        raise DataError(f"{source}: its configuration does not fit this version of alikit: {odd}")
     return Config(**values)
 
 

@@ -51,12 +51,13 @@ def print_warning(text: str) -> None:
 
 def saved_config(folder: Path) -> Config | None:
     """The configuration in a run folder's config.json; None where the run was stopped before it was written."""
+    path = folder / runs.CONFIG
     try:
-        return from_json(json.loads((folder / runs.CONFIG).read_text())["options"])
+        return from_json(json.loads(path.read_text())["options"], path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder / runs.CONFIG}: cannot be read ({error})") from None
+        raise DataError(f"{path}: cannot be read ({error})") from None
 
 
 def settle(config: Config) -> tuple[Config, str]:

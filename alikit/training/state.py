@@ -83,7 +83,7 @@ def read(path: Path) -> Saved:
     """The checkpoint at `path`; DataError where it is damaged or does not fit this version."""
     arrays, meta = checkpoint.load(path)
     try:
-        config = from_json(meta["config"])
+        config = from_json(meta["config"], path)
         whole = config.model in models.SPECS and isinstance(meta["step"], int)
     except (KeyError, TypeError):
         whole = False

@@ -1,0 +1,105 @@
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from alikit import train
+from alikit.data import SPLITS
+from alikit.errors import DataError, UsageError
+from alikit.models import SPECS
+from alikit.training.config import DEMO, FREE, PRESETS, Config, continued, from_json, resolve, to_json
+
+#: method 3.1: batch, epochs, beta1
+PUBLISHED = {
+    "svhn": (100, 100, 0.5),
+    "cifar10": (100, 6475, 0.5),
+    "celeba": (100, 123, 0.5),
+    "tiny-imagenet": (128, 125, 0.5),
+    "mixture": (100, 200, 0.2),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_presets_are_the_published_constants(name: str) -> None:
+    config = resolve(name, {})
+    assert (config.batch_size, config.epochs, config.beta1) == PUBLISHED[name]
+    assert (config.lr, config.beta2, config.adam_eps) == (1e-4, 0.999, 1e-8)
+    assert (config.model, config.dataset, config.width, config.steps) == (name, name, 1.0, None)
+    assert (config.ema, config.nz, config.init_std, config.seed, config.precision) == (None, None, None, 0, "fp32")
+
+
+def test_every_set_has_a_preset_a_network_and_a_place_in_the_command() -> None:
+    assert PRESETS.keys() == set(SPLITS) == set(train.SETS)
+    assert all(config.model in SPECS and config.split in SPLITS[name] for name, config in PRESETS.items())
+
+
+def test_every_constant_can_be_overridden_by_the_command() -> None:
+    names = {field.name for field in fields(Config)}
+    assert set(train.OVERRIDES) | {"dataset", "threads"} == names
+    assert names >= FREE
+
+
+def test_what_the_user_gave_wins_over_the_demo_and_the_demo_over_the_preset() -> None:
+    config = resolve("svhn", {"steps": 7, "lr": 0.5}, demo=True)
+    assert (config.steps, config.lr, config.data) == (7, 0.5, "synthetic")
+    assert config.width == DEMO["svhn"]["width"] < 1
+    assert config.beta1 == 0.5
+    assert resolve("mixture", {}, demo=True).steps == DEMO["mixture"]["steps"]
+    with pytest.raises(UsageError, match="--demo: shows svhn .* or mixture, not celeba"):
+        resolve("celeba", {}, demo=True)
+
+
+@pytest.mark.parametrize(("size", "model"), [(32, "svhn"), (64, "tiny-imagenet")])
+def test_a_folder_s_network_follows_its_size(size: int, model: str) -> None:
+    assert resolve("folder", {"size": size}).model == model
+    assert resolve("folder", {"size": 64, "model": "celeba"}).model == "celeba"
+    assert resolve("folder", {}).size == 64
+    with pytest.raises(UsageError, match="--size 48: the networks take folders of 32 or 64 pixels"):
+        resolve("folder", {"size": 48})
+
+
+@pytest.mark.parametrize("ema", [0.0, -0.1, 1.5, float("nan")])
+def test_a_rate_of_the_moving_average_outside_its_range(ema: float) -> None:
+    with pytest.raises(UsageError, match="--ema: a rate in"):
+        resolve("svhn", {"ema": ema})
+
+
+def test_json_round_trip() -> None:
+    config = resolve("folder", {"data": "~/pictures", "epochs": 0.5, "nz": 16, "ema": 0.001})
+    assert from_json(to_json(config), Path("c.h5")) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda v: {k: x for k, x in v.items() if k != "lr"}, "lr"),
+        (lambda v: v | {"momentum": 1}, "momentum"),
+        (lambda v: [v], "everything"),
+        (lambda v: None, "everything"),
+    ],
+)
+def test_json_of_another_version_is_refused(change, named: str) -> None:
+    with pytest.raises(DataError, match=f"^c.h5: its configuration does not fit this version of alikit.*{named}"):
+        from_json(change(to_json(PRESETS["svhn"])), Path("c.h5"))
+
+
+def test_a_resumed_run_may_go_on_longer_elsewhere_and_on_another_device() -> None:
+    saved = replace(PRESETS["svhn"], steps=500, device="cuda", data="/old")
+    config = continued(saved, {"steps": 900, "device": "cpu", "data": "/new", "keep": 9, "lr": saved.lr})
+    assert config == replace(saved, steps=900, device="cpu", data="/new", keep=9)
+    assert continued(saved, {}) == saved
+    assert continued(saved, {"epochs": 3.0}).steps is None  # steps would override them
+    assert continued(saved, {"epochs": 3.0}).epochs == 3.0
+
+
+@pytest.mark.parametrize("name", sorted({field.name for field in fields(Config)} - FREE))
+def test_what_changes_a_number_is_refused(name: str) -> None:
+    saved = PRESETS["svhn"]
+    other = {"dataset": "cifar10", "model": "x", "split": "extra", "precision": "bf16"}.get(name, 3)
+    with pytest.raises(UsageError, match=rf"^--resume: .*checkpoint's: {name} is {other!r}, the checkpoint has "):
+        continued(saved, {name: other})
+
+
+def test_all_differences_are_listed() -> None:
+    with pytest.raises(UsageError, match=r"lr is 0.5, the checkpoint has 0.0001; seed is 4, the checkpoint has 0$"):
+        continued(PRESETS["svhn"], {"lr": 0.5, "steps": 3, "seed": 4, "beta1": 0.5})
