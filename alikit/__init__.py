@@ -30,6 +30,8 @@ __all__ = ["Tensor", "__version__", "grad", "gradcheck", "load", "no_grad", "ope
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'alikit' has no attribute {name!r}")
+    if _PUBLIC[name] == "alikit.autograd":
+        import_module("alikit.ops")  # attaches the operators to Tensor
     return getattr(import_module(_PUBLIC[name]), name)
 
 

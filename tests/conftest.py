@@ -1,17 +1,24 @@
-"""Shared by all tests: one BLAS thread, and random numbers from separate, named streams.
+"""Shared by all tests: one BLAS thread, random numbers from separate, named streams, disks and folders that refuse.
 
-No test's data depends on another's. The commands give BLAS a single thread (`alikit/startup.py`), and so do the tests:
-where several processes share the cores, BLAS's own threads make small products tens of times slower.
+No test's data depends on another's. A full disk is a real one where mounting is allowed, a read-only folder a real one
+anywhere. The commands give BLAS a single thread (`alikit/startup.py`), and so do the tests: where several processes
+share the cores, BLAS's own threads make small products tens of times slower.
 """
 
+import os
+import shutil
+import subprocess
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
 Stream = Callable[[str], np.random.Generator]
+NOBODY = 65534
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,3 +35,30 @@ def stream(request: pytest.FixtureRequest) -> Stream:
         return np.random.default_rng(zlib.crc32(f"{request.node.name}/{name}".encode()))
 
     return named
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting a small tmpfs needs root and the right to mount")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def readonly_folder() -> Iterator[Path]:
+    """A folder that cannot be written. Root may write anywhere, so root becomes nobody for the length of the test."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o555)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(NOBODY)
+    yield folder
+    if root:
+        os.seteuid(0)
+    folder.chmod(0o755)
+    shutil.rmtree(folder)

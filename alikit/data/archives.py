@@ -5,6 +5,7 @@ whole: nobody publishes such a data set, somebody has tampered with it.
 """
 
 import gzip
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -14,9 +15,11 @@ from pathlib import Path, PurePosixPath
 from alikit.data.files import unreadable
 from alikit.errors import DataError
 
-# What the readers raise on damage, apart from OSError
-_DAMAGE = (tarfile.TarError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
-_DAMAGE_ZIP = (*_DAMAGE, NotImplementedError, IndexError, UnicodeDecodeError)
+# What the readers raise on archives that are cut, flipped or something else
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, IndexError, NotImplementedError, RuntimeError),
+    *(zlib.error, struct.error, tarfile.TarError, zipfile.BadZipFile),
+)
 
 
 def check_member(archive: Path, name: str) -> None:
@@ -60,7 +63,7 @@ def open_zip(archive: Path) -> zipfile.ZipFile:
     """The archive, open for reading its members from several threads. DataError where it is unsafe or damaged."""
     try:
         opened = zipfile.ZipFile(archive)
-    except _DAMAGE_ZIP as error:
+    except _DAMAGE as error:
         raise unreadable(archive, "a zip archive", error) from None
     for name in opened.namelist():
         check_member(archive, name)

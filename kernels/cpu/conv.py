@@ -27,62 +27,14 @@ from ..arrays import (
     check_conv,
     check_dropout,
 )
-from .activation import activate, drop, maxout
+from .activation import drop
 from .activation import dropout as drop_all
-from .norm import Moments, merge_moments
+from .epilogue import Epilogue, Extra
 from .parallel import scratch, split
 from .patches import CHUNK_BYTES, GatherPlan, im2col, scatter_add
 
-Extra = tuple[np.ndarray, np.ndarray] | np.ndarray | None
 
-
-class _Epilogue:
-    """Bias, activation and moments, applied to each slab of the output while it is in cache."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, bias, activation: Activation, moments: bool):
-        self.bias, self.activation = bias, activation
-        pieces = activation.pieces
-        self.y = np.empty((*shape[:-1], shape[-1] // pieces), dtype)
-        self.winner = np.empty(self.y.shape, np.uint8) if activation.name == "maxout" else None
-        self.moments: dict[tuple[int, int], Moments] | None = {} if moments else None
-
-    def target(self, rows: slice, channels: slice, width: int) -> np.ndarray:
-        """Where the product of a slab may be written: the output itself, or scratch where maxout will shrink it."""
-        if self.winner is None:
-            return self.y[rows, :, :, channels]
-        n = len(range(*rows.indices(len(self.y))))
-        return scratch("epilogue", (n, *self.y.shape[1:3], width), self.y.dtype)
-
-    def finish(self, product: np.ndarray, rows: slice, channels: slice, part: int) -> None:
-        """product: (n, H, W, width), what `target` gave, now filled."""
-        bias = None if self.bias is None else self.bias[..., channels]
-        if self.winner is not None:
-            if bias is not None:
-                product += bias
-            pieces = self.activation.pieces
-            out = slice(channels.start // pieces, channels.stop // pieces)
-            maxout(product, pieces, self.y[rows, :, :, out], self.winner[rows, :, :, out])
-            return
-        if bias is not None or self.activation.name != "linear":
-            activate(product, bias, self.activation)
-        if self.moments is not None:
-            key = (channels.start, part)
-            if key not in self.moments:
-                self.moments[key] = Moments(product.shape[-1])
-            self.moments[key].add(np.ascontiguousarray(product).reshape(-1, product.shape[-1]))
-
-    def result(self) -> tuple[np.ndarray, Extra]:
-        if self.moments is None:
-            return self.y, self.winner
-        starts = sorted({start for start, _ in self.moments})
-        columns = [
-            merge_moments([self.moments[key] for key in sorted(self.moments) if key[0] == start], self.y.dtype)
-            for start in starts
-        ]
-        return self.y, (np.concatenate([m for m, _ in columns]), np.concatenate([v for _, v in columns]))
-
-
-def _dense(epilogue: _Epilogue, a: np.ndarray, b: np.ndarray) -> None:
+def _dense(epilogue: Epilogue, a: np.ndarray, b: np.ndarray) -> None:
     """One product a: (N, K) @ b: (K, C) with the channels shared out; `b` may be a transposed view."""
     channels = b.shape[1]
     n = len(a)
@@ -139,7 +91,7 @@ def conv2d(
     check_activation("conv2d", activation, o, moments=moments)
     check_bias("conv2d", None if bias is None else bias.shape, (n, oh, ow, o))
     check_dropout("conv2d", dropout)
-    epilogue = _Epilogue((n, oh, ow, o), x.dtype, bias, activation, moments)
+    epilogue = Epilogue((n, oh, ow, o), x.dtype, bias, activation, moments)
     w_rows = w.reshape(o, k)
     if oh * ow == 1 and x[0].size == k:
         _dense(epilogue, (drop_all(x, dropout) if dropout else x).reshape(n, k), w_rows.T)
@@ -182,7 +134,7 @@ def conv2d_input_grad(
     check_activation("conv2d_input_grad", activation, shape[3], moments=moments)
     check_bias("conv2d_input_grad", None if bias is None else bias.shape, shape)
     check_dropout("conv2d_input_grad", dropout)
-    epilogue = _Epilogue(shape, gy.dtype, bias, activation, moments)
+    epilogue = Epilogue(shape, gy.dtype, bias, activation, moments)
     w_rows = w.reshape(o, k)
     if size == (1, 1):
         _dense(epilogue, gy.reshape(n, o), w_rows)
@@ -194,7 +146,7 @@ def conv2d_input_grad(
     return (drop_all(gx, dropout) if dropout else gx), extra
 
 
-def _expand(epilogue: _Epilogue, gy: np.ndarray, w_rows: np.ndarray) -> None:
+def _expand(epilogue: Epilogue, gy: np.ndarray, w_rows: np.ndarray) -> None:
     """A 1x1 image to an image of the kernel's size: one dense product, threads sharing the positions."""
     n, h, wd, _ = epilogue.y.shape
     c = w_rows.shape[1] // (h * wd)
@@ -215,7 +167,7 @@ def _expand(epilogue: _Epilogue, gy: np.ndarray, w_rows: np.ndarray) -> None:
     split(finish, n, work=4 * product.size)
 
 
-def _windows(epilogue: _Epilogue, gy: np.ndarray, w: np.ndarray, size: tuple[int, int], stride: int) -> None:
+def _windows(epilogue: Epilogue, gy: np.ndarray, w: np.ndarray, size: tuple[int, int], stride: int) -> None:
     n, o = len(gy), len(w)
     c = w.shape[3]
     positions = gy.shape[1] * gy.shape[2]

@@ -16,6 +16,7 @@ from alikit.training.config import PRESETS
 from alikit.training.step import Trainer
 from bench import step
 from bench.case import Options
+from bench.cases import CASES
 from bench.harness import distance
 
 with warnings.catch_warnings():
@@ -47,13 +48,13 @@ def test_one_step_equals_pytorch(model: str, batch: int) -> None:
         assert distance(ours[name], theirs[name]) < allowed, name
 
 
-@pytest.mark.parametrize("model", ["mixture", "svhn"])
-def test_the_timed_code_passes_its_own_check(model: str) -> None:
-    case = {"svhn": step.SVHN, "mixture": step.MIXTURE}[model]
-    options = Options(threads=1, quick=True)
+@pytest.mark.parametrize("name", ["svhn-step", "mixture-step", "ops", "kernels"])
+def test_the_timed_code_passes_its_own_check(name: str) -> None:
+    case, options = CASES[name], Options(threads=1, quick=True)
     ours, theirs = case.alikit(options), case.torch(options)
     assert ours.thunks.keys() == theirs.thunks.keys()
     probe = ours.probe()
     found, wanted = ours.answer(probe), theirs.answer(probe)
-    for name in wanted:
-        assert distance(found[name], wanted[name]) <= case.allowed(name), name
+    assert found.keys() == wanted.keys()
+    for key in wanted:
+        assert distance(found[key], wanted[key]) <= case.allowed(key), key

@@ -5,9 +5,12 @@ import zipfile
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from alikit.data import open_dataset
+from alikit.data.archives import open_zip
 from alikit.errors import DataError
 
 
@@ -95,6 +98,23 @@ def test_a_flipped_bit_in_the_zip_is_noticed(tmp_path, celeba_files):
     (root / "img_align_celeba.zip").write_bytes(raw)
     with pytest.raises(DataError, match=r"000002\.jpg cannot be decoded \(Bad CRC-32"):
         open_split(root)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_damaged_zips_are_noticed(tmp_path, celeba_files, attempt, data):
+    faces = celeba_files[0]
+    path = tmp_path / "img_align_celeba.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in list(faces)[:2]:
+            archive.writestr(name, name * 3)
+    raw = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(raw[: data.draw(st.sampled_from([len(raw), len(raw) // 2]))])
+    archive = attempt(lambda: open_zip(path), path)
+    if archive is not None:
+        archive.close()
 
 
 @pytest.mark.parametrize("prefix", ["../", "/", "x/../../", "..\\"])
