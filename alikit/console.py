@@ -25,6 +25,10 @@ def run(main: Callable[[], int]) -> int:
     except BrokenPipeError:  # the reader of our output has left: nothing to say, nobody to say it to
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # what nobody has put into words: a folder that may not be entered, a name too long
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"alikit: error: {place}{error.strerror or error}", file=sys.stderr)
+        return AlikitError.exit_code
     except MemoryError:
         print("alikit: error: out of memory; a smaller --batch-size or --width needs less", file=sys.stderr)
         return AlikitError.exit_code

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from alikit.data.files import one_line
 from alikit.data.pictures import decode, fit_square, list_pictures
 from alikit.errors import DataError, UsageError
 
@@ -31,9 +32,8 @@ def _read(file: Path, size: int) -> np.ndarray:
     except FileNotFoundError:
         raise DataError(f"{file}: there is no such picture") from None
     except Exception as error:  # on hostile bytes Pillow's decoders raise nearly every kind of exception
-        raise DataError(
-            f"{file}: cannot be decoded as a picture ({str(error).splitlines()[0] if str(error) else 'damaged'})"
-        ) from None
+        reason = one_line(error).partition(" <")[0]  # without the address of the buffer that Pillow was given
+        raise DataError(f"{file}: cannot be decoded as a picture ({reason})") from None
 
 
 def check_png(option: str, path: Path) -> Path:

@@ -59,7 +59,7 @@ def test_a_command_gives_blas_one_thread_unless_the_user_has_chosen() -> None:
     assert python(code, OPENBLAS_NUM_THREADS="3") == "3"
 
 
-def test_the_core_type_is_set_for_amd_with_avx512_alone(monkeypatch) -> None:
+def test_the_core_type_is_set_for_amd_with_avx512_alone() -> None:
     code = """
 import os, sys
 from alikit import startup

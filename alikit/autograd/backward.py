@@ -46,10 +46,6 @@ def grad(
     for i, (loss, tensors) in enumerate(zip(losses, wrt, strict=True)):
         last = not retain and i == len(losses) - 1
         results.append(_walk(order, loss, tensors, None if gys is None else gys[i], release=last))
-    if not retain:
-        for node in order:  # nodes that only an earlier loss reached
-            if not isinstance(node, Leaf):
-                node.release()
     return results
 
 

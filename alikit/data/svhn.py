@@ -59,15 +59,15 @@ def open_svhn(base: Path, split: str, download: bool, report: Report) -> Dataset
 def read_mat(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Images (32, 32, 3, N) uint8, as they lie in the file, and digits (N,) uint8. DataError where it isn't SVHN."""
     from scipy.io import loadmat, whosmat
-    from scipy.io.matlab import MatReadError
+    from scipy.io.matlab import MatReadError, MatReadWarning
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # SciPy remarks on doubled names: the checks below decide
+            warnings.simplefilter("error", MatReadWarning)  # unreadable or doubled variables: a damaged file
             _check_header(path, {name: (shape, kind) for name, shape, kind in whosmat(path)})
             found: dict[str, Any] = loadmat(path, variable_names=["X", "y"])
         images, labels = found["X"], found["y"].ravel()
-    except (*_DAMAGE, OSError, MatReadError) as error:
+    except (*_DAMAGE, OSError, MatReadError, MatReadWarning) as error:
         raise files.unreadable(path, "an SVHN file in MATLAB 5 format", error) from None
     if not np.isin(labels, np.arange(1, 11)).all():
         raise DataError(f"{path}: labels from {labels.min()} to {labels.max()}, SVHN has 1..10 (10 for the digit 0)")

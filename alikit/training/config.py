@@ -78,7 +78,15 @@ DEMO: dict[str, dict[str, Any]] = {
         "sample_every": 680,
         "checkpoint_every": 680,
     },
-    "mixture": {"steps": 3000, "lr": 1e-3, "sample_every": 1000, "checkpoint_every": 1000},
+    "mixture": {
+        "batch_size": 50,
+        "steps": 5500,
+        "lr": 1e-3,
+        "init_std": 0.05,
+        "ema": 0.01,
+        "sample_every": 1100,
+        "checkpoint_every": 1100,
+    },
 }
 
 

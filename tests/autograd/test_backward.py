@@ -178,6 +178,7 @@ def test_needs_are_as_before_on_a_retained_graph(graph: Callable) -> None:
     y = graph("y", (x, 2.0), (z, 3.0))
     for wanted in ([x], [z], [x, z]):
         assert [g[0] for g in grad([y], [wanted], retain=True)[0]] == [{id(x): 2, id(z): 3}[id(t)] for t in wanted]
+        assert y.creator.needs == (True, True)
     assert [needs for _, needs in graph.log] == [(True, False), (False, True), (True, True)]
 
 

@@ -117,6 +117,17 @@ def test_damaged_zips_are_noticed(tmp_path, celeba_files, attempt, data):
         archive.close()
 
 
+def test_zips_of_a_later_version_are_refused(tmp_path):
+    path = tmp_path / "img_align_celeba.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("000001.jpg", "x")
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"PK\x01\x02") + 6] = 99  # the version needed to read the member
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match="not a zip archive, or damaged"):
+        open_zip(path)
+
+
 @pytest.mark.parametrize("prefix", ["../", "/", "x/../../", "..\\"])
 def test_zips_that_leave_the_folder_are_refused(tmp_path, celeba_files, prefix):
     root = lay_out(tmp_path, celeba_files, zipped=True, prefix=prefix)

@@ -116,13 +116,16 @@ def test_labels_as_doubles_and_in_a_row_are_taken(tmp_path):
     assert open_train(tmp_path).labels.tolist() == [1, 0, 9, 3]
 
 
-def test_doubled_variables_are_no_trouble(tmp_path, svhn_file):
-    """SciPy warns of them, and a warning is an error here."""
-    path = tmp_path / "train_32x32.mat"
-    images, _ = svhn_file(path)
-    raw = path.read_bytes()
-    path.write_bytes(raw + raw[128:])
-    np.testing.assert_array_equal(open_train(tmp_path).array, images)
+def test_doubled_variables_are_refused(tmp_path):
+    parts = []
+    for name, value in (("X", IMAGES), ("X", IMAGES + 1), ("y", LABELS)):
+        savemat(tmp_path / "part.mat", {name: value})
+        parts.append((tmp_path / "part.mat").read_bytes())
+    (tmp_path / "train_32x32.mat").write_bytes(parts[0] + parts[1][128:] + parts[2][128:])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as a user runs it; the tests turn every warning into an error
+        with pytest.raises(DataError, match='Duplicate variable name "X"'):
+            open_train(tmp_path)
 
 
 @pytest.mark.parametrize(

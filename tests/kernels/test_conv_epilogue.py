@@ -16,7 +16,10 @@ from alikit.kernels.cpu.conv import conv2d, conv2d_input_grad, conv2d_weight_gra
 
 
 class Path(NamedTuple):
-    """x: (N, H, W, C), w: (O, kH, kW, C). Channels are multiples of 6, so that maxout's 2 and 3 pieces fit."""
+    """x: (N, H, W, C), w: (O, kH, kW, C). Channels are multiples of 6, so that maxout's 2 and 3 pieces fit.
+
+    Half of 132, rounded to multiples of 16, is no multiple of 3: there a careless share would split a group of pieces.
+    """
 
     x: tuple[int, int, int, int]
     w: tuple[int, int, int, int]
@@ -25,7 +28,7 @@ class Path(NamedTuple):
 
 FORWARD_PATHS = {
     "windows": Path((5, 7, 6, 4), (12, 3, 2, 4), 2),
-    "dense, channels shared out": Path((5, 3, 2, 4), (108, 3, 2, 4), 1),
+    "dense, channels shared out": Path((5, 3, 2, 4), (132, 3, 2, 4), 1),
     "dense, too few channels to share": Path((5, 3, 2, 4), (6, 3, 2, 4), 1),
     "pixels": Path((5, 4, 3, 7), (6, 1, 1, 7), 1),
 }
@@ -33,7 +36,7 @@ GRADIENT_PATHS = {
     "gather": Path((5, 9, 8, 6), (4, 4, 3, 6), 2),
     "scatter": Path((3, 7, 6, 66), (4, 3, 2, 66), 2),
     "expand": Path((5, 4, 3, 6), (7, 4, 3, 6), 1),
-    "dense": Path((5, 1, 1, 108), (7, 1, 1, 108), 1),
+    "dense": Path((5, 1, 1, 132), (7, 1, 1, 132), 1),
     "pixels": Path((3, 4, 3, 66), (5, 1, 1, 66), 1),
 }
 FORMS = {

@@ -1,0 +1,107 @@
+"""Commands called as a user calls them, with a cache folder of their own and no way to the network."""
+
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alikit import backend
+
+#: networks so small that a step takes milliseconds
+NARROW_IMAGES = ("--size", "32", "--width", "0.04", "--nz", "3", "--batch-size", "4", "--threads", "1")
+NARROW_POINTS = ("--width", "0.03", "--batch-size", "16", "--threads", "1")
+
+
+class Result(NamedTuple):
+    """What a command left: exit code, stdout, stderr."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line of an error, without its head; a traceback or a second line is no such thing."""
+        head, _, line = self.err.partition("alikit: error: ")
+        assert head == "", self.err
+        assert line.count("\n") == 1, self.err
+        assert line.endswith("\n"), self.err
+        return line[:-1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No data folder but a fresh cache, and proxies at a closed port; inherited by processes that tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+            patch.setenv(name, "http://127.0.0.1:9")
+        for name in ("ALIKIT_DATA", "no_proxy", "NO_PROXY"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Commands write into the working folder; afterwards threads are as before."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    backend.set_threads(1)
+
+
+def call(verb: str, *arguments: object) -> int:
+    """`python -m alikit.VERB ARGUMENTS` in this process: its exit code."""
+    try:
+        return importlib.import_module(f"alikit.{verb}").main([str(a) for a in arguments])
+    except SystemExit as end:  # argparse's way out
+        return int(end.code or 0)
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """command("train", "mixture", ...) -> Result."""
+
+    def run(verb: str, *arguments: object) -> Result:
+        capsys.readouterr()
+        return Result(call(verb, *arguments), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 41 picture files in odd sizes, two of which will be held out."""
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(3)
+    for number in range(41):
+        size = rng.integers(20, 50, 2)
+        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(folder / f"{number:02d}.png")
+    return folder
+
+
+def trained(folder: Path, *arguments: object) -> Path:
+    assert call("train", *arguments, "--out", folder, "--quiet") == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def image_run(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """A finished run on the pictures, of three steps. Not to be written to."""
+    options = ("--data", pictures, "--steps", 3, "--ema", 0.5, "--lr", 0.01, "--init-std", 0.3)
+    return trained(tmp_path_factory.mktemp("runs") / "images", "folder", *NARROW_IMAGES, *options)
+
+
+@pytest.fixture(scope="session")
+def point_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on the mixture, of three steps. Not to be written to."""
+    return trained(tmp_path_factory.mktemp("runs") / "points", "mixture", *NARROW_POINTS, "--steps", 3)
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """For processes that tests start."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
