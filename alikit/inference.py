@@ -9,6 +9,7 @@ x = model.sample(64, seed=1)   # decodings of codes from the prior N(0, I)
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ class Model:
     def decode(self, z: np.ndarray) -> np.ndarray:
         """x~ of codes: (N, nz) -> (N, H, W, C) float32, images in [0, 1]."""
         z = np.asarray(z, np.float32)
-        if z.ndim < 2 or z.reshape(len(z), -1).shape[1] != self.nz:
+        if z.ndim < 2 or math.prod(z.shape[1:]) != self.nz:
             raise ValueError(f"decode: z is {z.shape}, wanted (N, {self.nz})")
         z = z.reshape(-1, 1, 1, self.nz)
         with no_grad():

@@ -7,7 +7,8 @@ a quarter more and throw it away), both Adams, the running statistics.
 
 Measured and chosen: channels_last; a convolution that sees its whole image at once written as a matrix product, since
 oneDNN's route for a 4x4 image is several times slower; PyTorch's fused Adam. That Adam adds eps to the corrected root,
-spec 3.1 to the uncorrected one: the same work with another constant, so checks compare gradients.
+spec 3.1 to the uncorrected one: the same work with another constant, so checks compare gradients. Around it: threads
+that do not spin (`harness.py`), and freed memory kept (`worker.py`).
 
 torch is imported with this module: only a worker process or a test imports it.
 """

@@ -81,15 +81,20 @@ def version_of(name: str) -> str | None:
 
 
 def build(case: str, side: str, options: Options) -> Workload:
-    """The side's Workload, with its threads set. On alikit's side BLAS is prepared first, as the commands do."""
-    if side == "alikit":
-        from alikit.startup import prepare_blas
+    """The side's Workload, with its threads set.
 
-        prepare_blas()
+    On alikit's side the process is prepared first, as the commands do; of that PyTorch, too, gets what it gains from:
+    kept memory saves it about 5 % of the SVHN step.
+    """
+    from alikit import startup
+
+    if side == "alikit":
+        startup.prepare()
         from alikit import set_threads
 
         set_threads(options.threads)
     else:
+        startup.keep_memory()
         import torch
 
         torch.set_num_threads(options.threads)

@@ -84,7 +84,10 @@ def _topological(losses: Sequence[Tensor]) -> list[Any]:
 def _walk(
     order: list[Any], loss: Tensor, wrt: Sequence[Tensor], gy: Any, release: bool, row_weights: Any = None
 ) -> list[Any]:
-    """One walk from `loss`; with `row_weights`, gradients of parameters weigh the rows of the batch (`rows.py`)."""
+    """One walk from `loss`, releasing all nodes behind it if `release`.
+
+    With `row_weights`, gradients of parameters weigh the rows, and the nodes passed are released (`rows.py`).
+    """
     wanted = {(t.creator, t.index) for t in wrt}
     targets = {node for node, _ in wanted}
     # node -> whether a path leads from it to a wanted Tensor through its inputs
@@ -104,7 +107,8 @@ def _walk(
                 if row_weights is not None:
                     _weigh(node, *row_weights)
                 _step(node, gys, wanted, reaches, slots)
-        if release and not isinstance(node, Leaf):
+        walked = row_weights is not None and gys is not None and reaches[node]
+        if (release or walked) and not isinstance(node, Leaf):
             node.release()
     return [found.get((t.creator, t.index)) for t in wrt]
 

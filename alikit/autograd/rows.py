@@ -25,7 +25,8 @@ def row_grad(
     parameters   leaves; weights: (N, ...) array like y, the w of their loss
     inputs       (Tensor, v) pairs: a Tensor whose rows are some of the batch's, and the v of those rows, (M, 1, ...)
 
-    Returns the gradients of the parameters and of the inputs; the graph is kept for a walk on from the inputs.
+    Returns the gradients of the parameters and of the inputs; what lies behind the inputs is kept for a
+    walk on from there, the rest of the graph is released.
     ValueError where a parameter belongs to a Function that cannot weigh rows.
     """
     wrt = [*parameters, *(x for x, _ in inputs)]

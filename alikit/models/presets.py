@@ -8,6 +8,7 @@ from alikit.models.ali import ALI
 from alikit.models.celeba import CELEBA, CELEBA_PAPER
 from alikit.models.cifar10 import CIFAR10, CIFAR10_PAPER, CIFAR10_UNTIED
 from alikit.models.mixture import MIXTURE, MIXTURE_DROPOUT
+from alikit.models.small import SMALL
 from alikit.models.svhn import SVHN
 from alikit.models.table import ModelSpec
 from alikit.models.tiny_imagenet import TINY_IMAGENET
@@ -24,6 +25,7 @@ SPECS: dict[str, ModelSpec] = {
         TINY_IMAGENET,
         MIXTURE,
         MIXTURE_DROPOUT,
+        SMALL,
     )
 }
 

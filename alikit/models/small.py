@@ -12,7 +12,7 @@ ENCODER = (
     Row("conv",  4,     2,     32,  15,  True,  0.0,    None, "leaky"),
     Row("conv",  5,     2,     64,  6,   True,  0.0,    None, "leaky"),
     Row("conv",  6,     1,     256, 1,   True,  0.0,    None, "leaky"),
-    Row("conv",  1,     1,     64,  1,   False, 0.0,    "tied", "linear"),
+    Row("conv",  1,     1,     32,  1,   False, 0.0,    "tied", "linear"),
 )
 DECODER = (
     Row("tconv", 6,     1,     128, 6,   True,  0.0,    None, "leaky"),
@@ -37,4 +37,4 @@ DISC_XZ = (
 )
 # fmt: on
 
-SMALL = ModelSpec("small", (32, 32, 3), 32, 0.2, ENCODER, DECODER, DISC_X, DISC_Z, DISC_XZ, std=0.05)
+SMALL = ModelSpec("small", (32, 32, 3), 16, 0.2, ENCODER, DECODER, DISC_X, DISC_Z, DISC_XZ, std=0.05)

@@ -14,7 +14,7 @@ from alikit.backend import array_module
 class Reshape(Function):
     """The same numbers under another shape."""
 
-    def __init__(self, shape: tuple[int, ...]):
+    def __init__(self, shape: tuple):
         self.to = shape
 
     def forward(self, x: Any) -> Any:
@@ -54,6 +54,8 @@ class Concat(Function):
         if self.axis != 0:
             return True
         used = [i for i, e in enumerate(self.edges) if e is not None and (e in wanted or reaches[e[0]])]
+        if len(used) == len(self.edges):
+            return True
         return slice(sum(self.sizes[: used[0]]), sum(self.sizes[: used[-1] + 1]))
 
     def backward(self, g: Any) -> Any:
@@ -80,13 +82,17 @@ class GetItem(Function):
     def backward(self, g: Any) -> Any:
         xp = array_module(g)
         gx = xp.zeros(self.shape, g.dtype)
-        xp.add.at(gx, self.key, g)  # an index array may name an element twice
+        keys = self.key if isinstance(self.key, tuple) else (self.key,)
+        if all(k is None or k is Ellipsis or isinstance(k, int | slice) for k in keys):
+            gx[self.key] = g
+        else:
+            xp.add.at(gx, self.key, g)  # an index array may name an element twice
         return gx
 
 
-def reshape(x: Tensor, *shape: int) -> Tensor:
-    """x under another shape of as many elements; one size may be -1."""
-    return Reshape(shape)(x)
+def reshape(x: Tensor, *shape: int | tuple[int, ...]) -> Tensor:
+    """x under another shape of as many elements, given as sizes or as one tuple; one size may be -1."""
+    return Reshape(shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape)(x)
 
 
 def transpose(x: Tensor, *axes: int) -> Tensor:

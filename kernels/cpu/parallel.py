@@ -62,17 +62,19 @@ _pool = _Pool(1)
 
 
 def set_threads(count: int) -> None:
-    """Sets the number of threads of all CPU kernels and, beyond one, BLAS to a single thread in each of them."""
+    """Sets the number of threads of all CPU kernels, and BLAS to a single thread in each of them.
+
+    Before the first call there is one thread, and BLAS is as the environment has it.
+    """
+    from threadpoolctl import threadpool_limits
+
     global _pool
     if count < 1:
         raise ValueError(f"set_threads: at least one thread, found {count}")
     if count != _pool.threads:
         _pool.close()
         _pool = _Pool(count)
-    if count > 1:
-        from threadpoolctl import threadpool_limits
-
-        threadpool_limits(1, user_api="blas")
+    threadpool_limits(1, user_api="blas")
 
 
 def threads() -> int:

@@ -100,8 +100,9 @@ def mflop(spec: ModelSpec, table: Table, size: int, channels: int) -> float:
     return total / 1e6
 
 
-def test_every_network_is_counted() -> None:
-    assert SPECS.keys() == PARAMETERS.keys() == MFLOP.keys() == DROPOUT.keys() == CONSTANTS.keys()
+def test_every_published_network_is_counted() -> None:
+    """`small` is our own: nobody has published its counts."""
+    assert SPECS.keys() - {"small"} == PARAMETERS.keys() == MFLOP.keys() == DROPOUT.keys() == CONSTANTS.keys()
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
