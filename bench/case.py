@@ -27,14 +27,14 @@ class Workload:
     answer    the numbers of the timed code on given inputs, for comparison: probe -> arrays
     probe     those inputs; alikit's side makes them
     cost      name -> the floor counted by hand: {"flops": n} or {"bytes": n} of one unit of work
-    ceiling   what this machine reaches: {"flops": per second, "bytes": per second}
+    ceiling   measures what this machine reaches: {"flops": per second, "bytes": per second}
     """
 
     thunks: dict[str, Callable[[], object]]
     answer: Callable[[Arrays], dict[str, Any]]
     probe: Callable[[], dict[str, Any]] | None = None
     cost: dict[str, dict[str, float]] = field(default_factory=dict)
-    ceiling: dict[str, float] = field(default_factory=dict)
+    ceiling: Callable[[], dict[str, float]] = dict
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Case:
     units         name -> what its time is divided by, 1 where not given
     tolerance     prefix of a name in the answers -> allowed |a - b| / |b|, Euclidean norms; the longest prefix counts
     several       figures, not one: the title has a line of its own in the table
+    seconds       of one sample
     memory        measures the peak memory of a fresh process after this many units instead of time
     """
 
@@ -61,6 +62,7 @@ class Case:
     units: dict[str, int] = field(default_factory=dict)
     tolerance: dict[str, float] = field(default_factory=lambda: {"": 1e-4})
     several: bool = False
+    seconds: float = 0.5
     memory: int = 0
 
     def allowed(self, name: str) -> float:

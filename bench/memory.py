@@ -1,7 +1,7 @@
 """Question: how much memory does a training step of the SVHN networks need, the libraries included?
 
 The peak of a fresh process's resident memory after five steps at batch 100 (VmHWM); what was resident before the first
-step, libraries, networks and optimisers, is recorded beside it.
+step, libraries, networks and optimisers, is recorded beside it. The work is that of `svhn-step`, which checks it.
 """
 
 from __future__ import annotations

@@ -107,6 +107,7 @@ CASE = Case(
     alikit=lambda options: workload(Alikit()),
     torch=lambda options: workload(Torch()),
     several=True,
+    seconds=0.2,
     unit="us",
     scale=1e6,
     targets={MEAN: (1.5, 1.0)},

@@ -76,5 +76,5 @@ class TorchKernels:
         return [channels_last(t.detach()).numpy() for t in found]
 
     def ceiling(self) -> dict[str, float]:
-        """The shares are taken of alikit's side's ceilings."""
+        """Not asked for: the shares are taken of the ceilings of alikit's side."""
         return {}

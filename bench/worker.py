@@ -34,10 +34,13 @@ class Worker:
         return {
             "names": list(load.thunks),
             "cost": load.cost,
-            "ceiling": load.ceiling,
             "libraries": libraries,
             "environment": environment,
         }
+
+    def ceiling(self) -> dict[str, float]:
+        """What this machine reaches just now."""
+        return self.workload.ceiling()
 
     def probe(self, file: str) -> None:
         """Saves inputs for the check."""

@@ -68,9 +68,9 @@ DEMO: dict[str, dict[str, Any]] = {
     "svhn": {
         "data": "synthetic",
         "model": "small",
-        "batch_size": 20,
+        "batch_size": 32,
         "steps": 4000,
-        "lr": 1e-3,
+        "lr": 5e-4,
         "ema": 0.01,
         "log_every": 20,
         "sample_every": 500,

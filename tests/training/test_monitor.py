@@ -17,7 +17,7 @@ from alikit.training.config import PRESETS
 from alikit.training.monitor import Monitor, decode, encode_decode
 from alikit.training.step import Trainer
 
-SVHN = replace(PRESETS["svhn"], width=0.04, nz=3, seed=6, lr=0.01)
+SVHN = replace(PRESETS["svhn"], width=0.04, nz=3, seed=6, lr=0.01, init_std=0.3)
 MIXTURE = replace(PRESETS["mixture"], width=0.03, lr=0.01)
 EVALUATION = Pass(seed=6)
 

@@ -64,7 +64,8 @@ def test_nothing_is_left_out(third: tuple[Trainer, bytes], saved: Path) -> None:
     trainer = third[0]
     names = state.read(saved).arrays.keys()
     parameters = {name for name, _ in trainer.model.named_parameters()}
-    assert {n.removeprefix("model/") for n in names if n.startswith("model/")} == trainer.model.state().keys()
+    buffers = {name for name, _ in trainer.model.named_buffers()}
+    assert {n.removeprefix("model/") for n in names if n.startswith("model/")} == parameters | buffers
     moments = {n.partition("/")[2].partition("/")[2] for n in names if n.startswith("adam_")}
     assert moments == parameters
     averaged = {n.removeprefix("ema/") for n in names if n.startswith("ema/")}
