@@ -35,7 +35,7 @@ Ctrl-C and SIGTERM save a checkpoint first. Exit codes: 0 done, 1 failure, 2 usa
 
 #: options that override a field of the configuration of the same name
 OVERRIDES = (
-    *("data", "split", "size", "model", "width", "nz", "init_std"),
+    *("data", "split", "images", "size", "model", "width", "nz", "init_std"),
     *("epochs", "steps", "batch_size", "lr", "beta1", "beta2", "adam_eps", "seed", "ema"),
     *("device", "precision", "log_every", "sample_every", "checkpoint_every", "keep"),
 )
@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         "--data", metavar="DIR", help="its folder (default $ALIKIT_DATA, else the user's cache); svhn also: synthetic"
     )
     data.add_argument("--split", metavar="NAME", help="what to train on (default train)")
+    data.add_argument("--images", metavar="N", type=whole(2), help="use only the first N of the split")
     data.add_argument("--size", metavar="N", type=whole(1), help="folder: side of the images, 32 or 64 (default 64)")
 
     game = cli.add_argument_group("training (defaults: the paper's, by set)")
@@ -125,7 +126,7 @@ def _train(options: argparse.Namespace) -> int:
     say(f"device: {config.device} ({reason}), {threads} threads, {config.precision}{_blas_note(options)}")
     dataset = session.open_training_data(config, options.quiet)
     run, held = session.start(config, dataset, folder, saved, options.quiet)
-    say(f"data: {len(dataset):,} of {dataset.name} {dataset.split} ({dataset.source}); held out: {held}")
+    say(f"data: {run.feed.order.n:,} of {dataset.name} {dataset.split} ({dataset.source}); held out: {held}")
     say(_beginning(run, saved))
     code = loop.train(run, quiet=options.quiet)
     say(f"{'stopped' if code else 'done'} after {run.step} steps: {run.folder}")

@@ -16,9 +16,8 @@ ENCODER = (
 )
 DECODER = (
     Row("tconv", 6,     1,     128, 6,   True,  0.0,    None, "leaky"),
-    Row("tconv", 4,     2,     64,  14,  True,  0.0,    None, "leaky"),
-    Row("tconv", 4,     2,     32,  30,  True,  0.0,    None, "leaky"),
-    Row("tconv", 3,     1,     32,  32,  True,  0.0,    None, "leaky"),
+    Row("tconv", 5,     2,     64,  15,  True,  0.0,    None, "leaky"),
+    Row("tconv", 4,     2,     32,  32,  True,  0.0,    None, "leaky"),
     Row("conv",  1,     1,     3,   32,  False, 0.0,    "untied", "sigmoid"),
 )
 DISC_X = (

@@ -1,7 +1,7 @@
 """Batch norm fused with leaky ReLU: y = leaky_relu(gamma * (x - mean) * inv_std + beta) over all axes but the last.
 
 In training the statistics are those of the batch, and the gradient runs through them; in evaluation they are constants
-(method 3.3). Saved: x, gamma, beta, mean, inv_std.
+(method 3.3). Saved: x, y, gamma, beta, mean, inv_std.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class BatchNormLeakyReLU(Function):
             x, gamma, beta, self.moments, eps=self.eps, slope=self.slope
         )
         self.x, self.gamma, self.beta = x, gamma, beta
-        self.y = y if self.frozen else None
+        self.y = y  # the next layer saves it as its input anyway
         return y
 
     def backward(self, gy: Any) -> Any:
         if self.frozen:
             return self._frozen_backward(gy)
         return kernel("batch_norm_leaky_relu_grad", gy)(
-            gy, self.x, self.gamma, self.beta, self.mean, self.inv_std, slope=self.slope
+            gy, self.x, self.gamma, self.beta, self.mean, self.inv_std, self.y, slope=self.slope
         )
 
     def _frozen_backward(self, gy: Any) -> Any:

@@ -21,6 +21,7 @@ class Config:
     model: str
     data: str | None = None
     split: str = "train"
+    images: int | None = None  # use only the first so many of the split
     size: int | None = None
     epochs: float = 100.0
     steps: int | None = None  # overrides epochs
@@ -67,6 +68,7 @@ FOLDER_MODELS = {32: "svhn", 64: "tiny-imagenet"}
 DEMO: dict[str, dict[str, Any]] = {
     "svhn": {
         "data": "synthetic",
+        "images": 8192,  # drawn once each: eight passes over them rather than one over more
         "model": "small",
         "batch_size": 32,
         "steps": 4000,
@@ -119,10 +121,13 @@ def to_json(config: Config) -> dict[str, Any]:
 
 
 def from_json(values: dict[str, Any], source: Path) -> Config:
-    """The inverse of `to_json`; DataError naming the file `source` where fields are missing or unknown."""
-    known = {f.name for f in fields(Config)}
-    if not isinstance(values, dict) or values.keys() != known:
-        odd = sorted(known.symmetric_difference(values)) if isinstance(values, dict) else "everything"
+    """The inverse of `to_json`; an option younger than the file takes its default.
+
+    DataError naming the file `source` where the data set or the model is missing, or a field is unknown.
+    """
+    known, needed = {f.name for f in fields(Config)}, {"dataset", "model"}
+    if not isinstance(values, dict) or not needed <= values.keys() <= known:
+        odd = sorted((values.keys() - known) | (needed - values.keys())) if isinstance(values, dict) else "everything"
         raise DataError(f"{source}: its configuration does not fit this version of alikit: {odd}")
     return Config(**values)
 

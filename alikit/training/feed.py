@@ -14,11 +14,14 @@ MEAN_IMAGES = 500
 
 
 class Feed:
-    """The training data of a run: the batch of any step, from the seed and the step alone."""
+    """The training data of a run: the batch of any step, from the seed and the step alone.
 
-    def __init__(self, dataset: Dataset, batch_size: int, seed: int):
+    images   use only the first so many; all by default
+    """
+
+    def __init__(self, dataset: Dataset, batch_size: int, seed: int, images: int | None = None):
         self.dataset = dataset
-        self.order = EpochOrder(len(dataset), batch_size, seed)
+        self.order = EpochOrder(min(images or len(dataset), len(dataset)), batch_size, seed)
 
     def batch(self, step: int) -> np.ndarray:
         """The images of step 0, 1, ...: (B, H, W, C) float32 in [0, 1]; points (B, 1, 1, 2)."""
@@ -26,8 +29,8 @@ class Feed:
 
     def mean_images(self) -> np.ndarray:
         """One shuffled batch of 500 training images (fewer where there are fewer), the same for a seed."""
-        count = min(MEAN_IMAGES, len(self.dataset))
-        return as_input(self.dataset, EpochOrder(len(self.dataset), count, self.order.seed + 1).batch_indices(0))
+        count = min(MEAN_IMAGES, self.order.n)
+        return as_input(self.dataset, EpochOrder(self.order.n, count, self.order.seed + 1).batch_indices(0))
 
 
 def as_input(dataset: Dataset, indices: np.ndarray) -> np.ndarray:

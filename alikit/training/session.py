@@ -88,7 +88,7 @@ def start(
 
     UsageError where the checkpoint was trained on other data.
     """
-    feed = Feed(dataset, config.batch_size, config.seed)
+    feed = Feed(dataset, config.batch_size, config.seed, config.images)
     trainer = state.build_trainer(config)
     if saved is None:
         trainer.model.start_at_mean_image(feed.mean_images())
@@ -102,7 +102,7 @@ def start(
     is_continued = folder is not None and (folder / runs.CONFIG).exists()
     folder = make_folder(folder, config)
     monitor = Monitor(trainer, x, folder, means, std)
-    run = Run(folder, config, trainer, feed, monitor, total_steps(config, len(dataset)), step, is_continued)
+    run = Run(folder, config, trainer, feed, monitor, total_steps(config, feed.order.n), step, is_continued)
     runs.write_json(folder / runs.CONFIG, record(run, held))
     return run, held
 
@@ -137,7 +137,7 @@ def record(run: Run, held: str) -> dict[str, Any]:
         "data": {
             "source": dataset.source,
             "split": dataset.split,
-            "images": len(dataset),
+            "images": run.feed.order.n,
             "sha256": dataset.checksum,
             "held_out": held,
         },

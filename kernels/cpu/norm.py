@@ -127,26 +127,34 @@ def batch_norm_leaky_relu_grad(
     beta: np.ndarray,
     mean: np.ndarray,
     inv_std: np.ndarray,
+    y: np.ndarray | None = None,
     *,
     slope: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradient of `batch_norm_leaky_relu` through the normalisation's statistics as well.
 
-    gy, x: (..., C); gamma, beta, mean, inv_std: (C,).  Returns gx: (..., C), ggamma: (C,), gbeta: (C,).
+    gy, x    (..., C);  gamma, beta, mean, inv_std: (C,)
+    y        the output of the forward pass, where it is at hand: its sign spares computing a again
+
+    Returns gx: (..., C), ggamma: (C,), gbeta: (C,).
     """
     _check("batch_norm_leaky_relu_grad", slope, x, gamma=gamma, beta=beta, mean=mean, inv_std=inv_std)
     if gy.shape != x.shape:
         raise ValueError(f"batch_norm_leaky_relu_grad: gy has shape {gy.shape}, wanted {x.shape}")
+    if y is not None and y.shape != x.shape:
+        raise ValueError(f"batch_norm_leaky_relu_grad: y has shape {y.shape}, wanted {x.shape}")
     channels, rows = x.shape[-1], x.size // x.shape[-1]
     fold = _fold(rows, channels)
     width, folded = fold * channels, rows // fold
     tiled = [np.tile(v, fold) for v in (mean, gamma * inv_std, beta)]
     gx = np.empty_like(x)
     gy_rows, x_rows, gx_rows = (v.reshape(folded, width) for v in (gy, x, gx))
+    y_rows = None if y is None else y.reshape(folded, width)
     sums: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def reduce(start: int, stop: int, part: int) -> None:
-        sums[part] = _reduce(gy_rows[start:stop], x_rows[start:stop], gx_rows[start:stop], tiled, slope)
+        y_share = None if y_rows is None else y_rows[start:stop]
+        sums[part] = _reduce(gy_rows[start:stop], x_rows[start:stop], y_share, gx_rows[start:stop], tiled, slope)
 
     parts = split(reduce, folded, work=10 * x.size)
     gbeta, ggamma = (np.sum([sums[p][k] for p in range(parts)], axis=0) for k in (0, 1))
@@ -166,7 +174,7 @@ def batch_norm_leaky_relu_grad(
 
 
 def _reduce(
-    gy: np.ndarray, x: np.ndarray, g: np.ndarray, tiled: list[np.ndarray], slope: float
+    gy: np.ndarray, x: np.ndarray, y: np.ndarray | None, g: np.ndarray, tiled: list[np.ndarray], slope: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """g <- gy * act'(a); returns the column sums of g and of g * (x - mean), in float64."""
     mean, scale, beta = tiled
@@ -175,9 +183,12 @@ def _reduce(
     for a in range(0, len(x), step):
         here = slice(a, a + step)
         centred = np.subtract(x[here], mean, out=scratch("centred", x[here].shape, x.dtype))
-        t = np.multiply(centred, scale, out=scratch("pre", centred.shape, x.dtype))
-        t += beta
-        np.multiply(gy[here], slopes(t, slope), out=g[here])
+        if y is None:
+            a_here = np.multiply(centred, scale, out=scratch("pre", centred.shape, x.dtype))
+            a_here += beta
+        else:
+            a_here = y[here]
+        np.multiply(gy[here], slopes(a_here, slope), out=g[here])
         sum_g += column_sums(g[here])
         centred *= g[here]
         sum_gx += column_sums(centred)

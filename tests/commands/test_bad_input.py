@@ -69,7 +69,9 @@ OPTIONS = [
 @pytest.mark.parametrize(("options", "message"), OPTIONS, ids=[text for text, _ in OPTIONS])
 def test_options(options: str, message: str, command, monkeypatch, working_folder: Path) -> None:
     monkeypatch.setattr("alikit.backend._cuda_obstacle", lambda: "no NVIDIA GPU was found")
-    result = command("train", "mixture", "--quiet", "--steps" if "epochs" not in options else "--seed", 3, *options.split())
+    result = command(
+        "train", "mixture", "--quiet", "--steps" if "epochs" not in options else "--seed", 3, *options.split()
+    )
     assert (result.code, result.out) == (2, "")
     assert result.error.startswith(message)
     assert list(working_folder.iterdir()) == []

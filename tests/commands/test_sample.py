@@ -8,14 +8,14 @@ import alikit
 
 
 def test_a_sheet_of_samples(command, image_run: Path) -> None:
-    result = command("sample", image_run, "--count", 6, "--columns", 3, "--seed", 5, "--threads", 1)
+    result = command("sample", image_run, "--count", 6, "--columns", 2, "--seed", 5, "--threads", 1)
     assert result == (0, "samples.png: 6 samples, averaged weights of step 3, seed 5\n", "")
     sheet = iio.imread("samples.png")
     samples = alikit.load(image_run).sample(6, seed=5)
     side, gap = 64, 2  # tiles of 32 pixels, doubled
-    assert sheet.shape == (2 * (side + gap) + gap, 3 * (side + gap) + gap, 3)
+    assert sheet.shape == (3 * (side + gap) + gap, 2 * (side + gap) + gap, 3)
     for k in range(6):
-        top, left = gap + k // 3 * (side + gap), gap + k % 3 * (side + gap)
+        top, left = gap + k // 2 * (side + gap), gap + k % 2 * (side + gap)
         np.testing.assert_allclose(sheet[top : top + side : 2, left : left + side : 2] / 255, samples[k], atol=0.0021)
 
 

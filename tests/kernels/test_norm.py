@@ -60,6 +60,19 @@ def test_forward_is_the_formula(shape: tuple, slope: float, draw: Callable) -> N
 @every_shape
 @every_slope
 @pytest.mark.usefixtures("splitting")
+def test_the_output_at_hand_changes_no_gradient(shape: tuple, slope: float, draw: Callable) -> None:
+    x, gamma, beta, gy = draw(shape)
+    y, mean, inv_std = batch_norm_leaky_relu(x, gamma, beta, eps=EPS, slope=slope)
+    without = batch_norm_leaky_relu_grad(gy, x, gamma, beta, mean, inv_std, slope=slope)
+    for a, b in zip(
+        batch_norm_leaky_relu_grad(gy, x, gamma, beta, mean, inv_std, y, slope=slope), without, strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+@every_shape
+@every_slope
+@pytest.mark.usefixtures("splitting")
 def test_gradients_agree_with_differences(
     shape: tuple, slope: float, draw: Callable, stream: Callable, slope_along: Callable
 ) -> None:

@@ -150,7 +150,9 @@ def test_a_wrong_size_names_the_layer(network: str, place: int, zero_weights: No
     number = len(table) if place else 1
     table[place] = table[place]._replace(size=table[place].size + 1)
     part = network.replace("disc_", "discriminator.")
-    with pytest.raises(ValueError, match=rf"svhn: layer {part}.{number} \(t?conv .*the table says {table[place].size}$"):
+    with pytest.raises(
+        ValueError, match=rf"svhn: layer {part}.{number} \(t?conv .*the table says {table[place].size}$"
+    ):
         ALI(replace(spec, **{network: tuple(table)}))
 
 

@@ -156,7 +156,11 @@ def test_dropout_hits_single_elements_of_the_input_and_keeps_the_mean(rate: floa
     dropped = y == 0
     np.testing.assert_allclose(y[~dropped], 1 / (1 - rate), rtol=1e-6)
     assert abs(dropped.mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / y.size)
-    for axes in ((0, 1, 2), (1, 2, 3), (3,)):  # no channel, image or position goes as a whole: their shares scatter little
+    for axes in (
+        (0, 1, 2),
+        (1, 2, 3),
+        (3,),
+    ):  # no channel, image or position goes as a whole: their shares scatter little
         shares = dropped.mean(axis=axes)
         assert shares.std() < 1.8 * np.sqrt(rate * (1 - rate) * shares.size / y.size)
 

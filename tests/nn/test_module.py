@@ -84,7 +84,9 @@ def test_a_state_that_does_not_fit_is_named_and_changes_nothing(change, message:
 
 
 def test_streams_differ_by_seed_step_and_name_and_stay_the_same() -> None:
-    streams = [Pass(seed=seed, step=step).stream(name) for seed in (0, 1) for step in (0, 1) for name in ("eps", "prior")]
+    streams = [
+        Pass(seed=seed, step=step).stream(name) for seed in (0, 1) for step in (0, 1) for name in ("eps", "prior")
+    ]
     assert len(set(streams)) == 8
     assert Pass(seed=5, step=9).stream("eps") == Pass(training=True, seed=5, step=9).stream("eps")
     assert Pass(seed=5, step=9).stream("encoder.1") == (5, 9, 0x1B86EAAF)  # CRC-32, the same in every process

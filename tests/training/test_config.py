@@ -71,7 +71,7 @@ def test_json_round_trip() -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda v: {k: x for k, x in v.items() if k != "lr"}, "lr"),
+        (lambda v: {k: x for k, x in v.items() if k != "model"}, "model"),
         (lambda v: v | {"momentum": 1}, "momentum"),
         (lambda v: [v], "everything"),
         (lambda v: None, "everything"),
@@ -80,6 +80,11 @@ def test_json_round_trip() -> None:
 def test_json_of_another_version_is_refused(change, named: str) -> None:
     with pytest.raises(DataError, match=f"^c.h5: its configuration does not fit this version of alikit.*{named}"):
         from_json(change(to_json(PRESETS["svhn"])), Path("c.h5"))
+
+
+def test_an_option_younger_than_the_file_takes_its_default() -> None:
+    values = {k: v for k, v in to_json(PRESETS["mixture"]).items() if k != "images"}
+    assert from_json(values, Path("c.h5")) == PRESETS["mixture"]
 
 
 def test_a_resumed_run_may_go_on_longer_elsewhere_and_on_another_device() -> None:

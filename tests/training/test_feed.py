@@ -22,6 +22,14 @@ def images(stream) -> np.ndarray:
     return stream("images").integers(0, 256, (23, 4, 5, 3), np.uint8)
 
 
+def test_only_the_first_images_are_used_where_so_asked() -> None:
+    images = np.arange(40, dtype=np.uint8).repeat(4 * 4 * 3).reshape(40, 4, 4, 3)
+    feed = Feed(dataset(images), 10, seed=3, images=20)
+    seen = np.concatenate([feed.batch(step) for step in range(2)])[:, 0, 0, 0] * 255
+    np.testing.assert_array_equal(np.sort(np.rint(seen)), np.arange(20))
+    assert feed.order.steps_per_epoch == 2
+
+
 def test_batches_are_scaled_images_in_the_epoch_s_order(images: np.ndarray) -> None:
     feed = Feed(dataset(images), 10, seed=3)
     batches = [feed.batch(step) for step in range(3)]

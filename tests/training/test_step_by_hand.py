@@ -257,4 +257,6 @@ def test_two_steps_are_those_of_the_method(kind: str, stream) -> None:
     for adam in (trainer.adam_d, trainer.adam_g):
         for name, value in adam.state().items():
             moment, _, parameter = name.partition("/")
-            np.testing.assert_allclose(value, getattr(reference, moment)[parameter], rtol=1e-8, atol=1e-12, err_msg=name)
+            np.testing.assert_allclose(
+                value, getattr(reference, moment)[parameter], rtol=1e-8, atol=1e-12, err_msg=name
+            )
