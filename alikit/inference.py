@@ -98,7 +98,8 @@ def load(run: str | Path) -> Model:
     networks = state.build_model(saved.config)
     averages = state.section(saved.arrays, "ema")
     try:
-        networks.load_state(state.section(saved.arrays, "model") | averages)
+        averaged = averages | state.section(saved.arrays, "ema_statistics")
+        networks.load_state(state.section(saved.arrays, "model") | averaged)
     except ValueError as error:
         raise DataError(f"{path}: does not hold the state of its model ({error})") from None
     return Model(networks, saved.config, saved.step, bool(averages))

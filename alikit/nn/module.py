@@ -55,6 +55,12 @@ class Module:
         for _, child in self.children():
             yield from child.modules()
 
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """(dotted name, Module) of everything below this module."""
+        for name, child in self.children():
+            yield prefix + name, child
+            yield from child.named_modules(f"{prefix}{name}.")
+
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """(dotted name, Parameter) of the whole tree, in order of definition."""
         for name, value in vars(self).items():

@@ -1,23 +1,23 @@
 """What a run shows every `sample_every` steps: pictures, and numbers on held-out data for metrics.jsonl.
 
-Everything runs in evaluation mode (population statistics, no dropout; method 3.3), with the averaged weights
-where there are any, on the same held-out images and from the same prior codes throughout, so that pictures compare.
+Everything runs in evaluation mode (population statistics, no dropout; method 3.3), with the averaged weights where
+there are any (`average.py`), on the same held-out images and from the same prior codes, so that pictures compare.
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 
-from alikit.autograd import Tensor, no_grad
+from alikit.autograd import Tensor
 from alikit.metrics.latent import latent_health
 from alikit.metrics.mixture import mixture_coverage
 from alikit.metrics.reconstruction import reconstruction_error, reconstruction_ratio
 from alikit.models import ALI
 from alikit.nn import Pass
 from alikit.training import images, plots
+from alikit.training.average import for_looking
 from alikit.training.runs import picture_path
 from alikit.training.step import Trainer
 
@@ -41,7 +41,7 @@ class Monitor:
 
     def look(self, step: int) -> dict[str, float]:
         """Draws the pictures of this step and returns its numbers."""
-        with no_grad(), self.trainer.ema.applied() if self.trainer.ema else nullcontext():
+        with for_looking(self.trainer):
             if self.means is not None:
                 return self._look_at_points(step, self.means)
             return self._look_at_images(step)

@@ -90,8 +90,9 @@ def start(
     """
     feed = Feed(dataset, config.batch_size, config.seed, config.images)
     trainer = state.build_trainer(config)
+    trainer.reference = feed.mean_images()
     if saved is None:
-        trainer.model.start_at_mean_image(feed.mean_images())
+        trainer.model.start_at_mean_image(trainer.reference)
     elif saved.meta.get("data_checksum") != dataset.checksum:
         raise UsageError(f"--resume: the data differ from the checkpoint's ({dataset.source})")
     else:

@@ -15,6 +15,7 @@ from alikit.errors import DataError, UsageError
 from alikit.models import ALI
 from alikit.optim import AdamSettings
 from alikit.training import checkpoint
+from alikit.training.average import statistics
 from alikit.training.config import PRESETS, Config, from_json, to_json
 from alikit.training.step import Trainer
 
@@ -45,6 +46,7 @@ def _sections(trainer: Trainer) -> dict[str, dict[str, Any]]:
     sections = {"model": trainer.model.state(), "adam_d": trainer.adam_d.state(), "adam_g": trainer.adam_g.state()}
     if trainer.ema is not None:
         sections["ema"] = trainer.ema.state()
+        sections["ema_statistics"] = statistics(trainer)  # to look at, nothing that training needs
     return sections
 
 

@@ -35,8 +35,11 @@ class Trainer:
         trainer = Trainer(alikit.models.build("svhn"), AdamSettings(), seed=0)
         result = trainer.step(x, 0)          # x: (M, H, W, C) float32 in [0, 1]
 
-    ema   rate of the moving average of encoder and decoder weights, None for none
+    ema         rate of the moving average of encoder and decoder weights, None for none
+    reference   training images for the statistics of averaged weights, (N, H, W, C): set before they are looked at
     """
+
+    reference: Any = None
 
     def __init__(self, model: ALI, settings: AdamSettings, *, seed: int = 0, ema: float | None = None):
         self.model, self.seed = model, seed

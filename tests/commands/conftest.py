@@ -3,6 +3,7 @@
 import importlib
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,23 +35,34 @@ class Result(NamedTuple):
         return line[:-1]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No data folder but a fresh cache, and proxies at a closed port; inherited by processes that tests start."""
+@pytest.fixture(scope="session")
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Environment variables of commands: a fresh cache folder, and proxies at a closed port."""
+    proxies = [f"{kind}_proxy" for kind in ("http", "https", "all")]
+    closed = dict.fromkeys([*proxies, *map(str.upper, proxies)], "http://127.0.0.1:9")
+    return {
+        **closed,
+        "no_proxy": "",
+        "NO_PROXY": "",
+        "ALIKIT_DATA": "",
+        "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")),
+    }
+
+
+@contextmanager
+def surrounded_by(variables: dict[str, str]) -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
-            patch.setenv(name, "http://127.0.0.1:9")
-        for name in ("ALIKIT_DATA", "no_proxy", "NO_PROXY"):
-            patch.delenv(name, raising=False)
-        yield
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield patch
 
 
 @pytest.fixture(autouse=True)
-def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def working_folder(surroundings: dict[str, str], tmp_path: Path) -> Iterator[Path]:
     """Commands write into the working folder; afterwards threads are as before."""
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
+    with surrounded_by(surroundings) as patch:
+        patch.chdir(tmp_path)
+        yield tmp_path
     backend.set_threads(1)
 
 
@@ -83,25 +95,29 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def trained(folder: Path, *arguments: object) -> Path:
-    assert call("train", *arguments, "--out", folder, "--quiet") == 0
+def trained(surroundings: dict[str, str], *arguments: object) -> None:
+    with surrounded_by(surroundings):
+        assert call("train", *arguments, "--quiet") == 0
+
+
+@pytest.fixture(scope="session")
+def image_run(surroundings: dict[str, str], tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """A finished run on the pictures, of three steps. Not to be written to."""
+    folder = tmp_path_factory.mktemp("runs") / "images"
+    options = ("--data", pictures, "--steps", 3, "--ema", 0.5, "--lr", 0.01, "--init-std", 0.3)
+    trained(surroundings, "folder", *NARROW_IMAGES, *options, "--out", folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def image_run(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
-    """A finished run on the pictures, of three steps. Not to be written to."""
-    options = ("--data", pictures, "--steps", 3, "--ema", 0.5, "--lr", 0.01, "--init-std", 0.3)
-    return trained(tmp_path_factory.mktemp("runs") / "images", "folder", *NARROW_IMAGES, *options)
-
-
-@pytest.fixture(scope="session")
-def point_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def point_run(surroundings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on the mixture, of three steps. Not to be written to."""
-    return trained(tmp_path_factory.mktemp("runs") / "points", "mixture", *NARROW_POINTS, "--steps", 3)
+    folder = tmp_path_factory.mktemp("runs") / "points"
+    trained(surroundings, "mixture", *NARROW_POINTS, "--steps", 3, "--out", folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def environment() -> dict[str, str]:
+def environment(surroundings: dict[str, str]) -> dict[str, str]:
     """For processes that tests start."""
-    return {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
+    return {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")} | surroundings

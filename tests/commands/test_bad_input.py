@@ -2,6 +2,8 @@
 
 import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +43,8 @@ OPTIONS = [
     ("--ema 1.01", "argument --ema: "),
     ("--width 0", "argument --width: "),
     ("--width 17", "argument --width: "),
+    ("--images 1", "argument --images: from 2 up is wanted, not 1"),
+    ("--images 20 --batch-size 21", "a batch of 21 is larger than the data (20)"),
     ("--nz 0", "argument --nz: from 1 up"),
     ("--nz 65537", "argument --nz: 65537 is too large"),
     ("--init-std 0", "argument --init-std: "),
@@ -69,9 +73,8 @@ OPTIONS = [
 @pytest.mark.parametrize(("options", "message"), OPTIONS, ids=[text for text, _ in OPTIONS])
 def test_options(options: str, message: str, command, monkeypatch, working_folder: Path) -> None:
     monkeypatch.setattr("alikit.backend._cuda_obstacle", lambda: "no NVIDIA GPU was found")
-    result = command(
-        "train", "mixture", "--quiet", "--steps" if "epochs" not in options else "--seed", 3, *options.split()
-    )
+    length = () if "epochs" in options else ("--steps", 3)
+    result = command("train", "mixture", "--quiet", *length, *options.split())
     assert (result.code, result.out) == (2, "")
     assert result.error.startswith(message)
     assert list(working_folder.iterdir()) == []
@@ -230,3 +233,31 @@ def test_a_folder_that_may_not_be_entered(command, closed_folder: Path, readonly
         result = command(verb, *arguments, closed_folder / "run")
         assert result.code == 1
         assert result.error == f"{closed_folder / 'run'}: Permission denied"
+
+
+@pytest.mark.parametrize(
+    ("line", "code"), [("train mnist", 2), ("sample nowhere", 3), ("reconstruct nowhere", 3), ("data mnist", 2)]
+)
+def test_as_processes(line: str, code: int, environment: dict[str, str]) -> None:
+    verb, argument = line.split()
+    command = [sys.executable, "-m", f"alikit.{verb}", argument]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith("alikit: error: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (KeyboardInterrupt(), 130, "alikit: interrupted\n"),
+        (MemoryError(), 1, "alikit: error: out of memory; a smaller --batch-size or --width needs less\n"),
+        (OSError(5, "Input/output error", "disk/x"), 1, "alikit: error: disk/x: Input/output error\n"),
+    ],
+)
+def test_what_happens_before_the_first_step(error: BaseException, code: int, line: str, command, monkeypatch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr("alikit.training.session.open_training_data", fail)
+    assert command("train", *POINTS) == (code, "", line)

@@ -96,12 +96,20 @@ def test_the_same_seed_gives_the_same_bytes(command) -> None:
 
 
 def test_every_option_reaches_the_run(command, pictures: Path) -> None:
-    given = {
-        **{"data": str(pictures), "split": "train", "size": 32, "model": "cifar10", "width": 0.1, "nz": 5},
-        **{"init_std": 0.03, "steps": 9, "batch_size": 6, "lr": 0.003, "beta1": 0.1, "beta2": 0.9},
-        **{"adam_eps": 1e-6, "seed": 8, "ema": 0.2, "device": "cpu", "precision": "fp32", "threads": 2},
-        **{"log_every": 3, "sample_every": 4, "checkpoint_every": 5, "keep": 6},
+    data = {"data": str(pictures), "split": "train", "size": 32, "images": 7}
+    networks = {"model": "cifar10", "width": 0.1, "nz": 5, "init_std": 0.03}
+    game = {
+        "steps": 9,
+        "batch_size": 6,
+        "lr": 0.003,
+        "beta1": 0.1,
+        "beta2": 0.9,
+        "adam_eps": 1e-6,
+        "seed": 8,
+        "ema": 0.2,
     }
+    machine = {"device": "cpu", "precision": "fp32", "threads": 2}
+    given = data | networks | game | machine | {"log_every": 3, "sample_every": 4, "checkpoint_every": 5, "keep": 6}
     options = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
     result = command("train", "folder", *options, "--dry-run")
     assert (result.code, result.err) == (0, "")
@@ -135,6 +143,14 @@ def test_epochs_end_with_the_smaller_batch(command, pictures: Path) -> None:
     command("train", "folder", "--data", pictures, *options, "--epochs", 1, "--quiet", "--log-every", 1)
     assert [line["images"] for line in lines(Path("runs/00000-folder"))] == [15, 30, 39]
     assert record(Path("runs/00000-folder"))["total_steps"] == 3
+
+
+def test_the_first_images_of_a_split_alone(command, pictures: Path) -> None:
+    options = ("--size", 32, "--width", 0.03, "--nz", 3, "--batch-size", 5, "--threads", 1, "--images", 12)
+    result = command("train", "folder", "--data", pictures, *options, "--epochs", 1, "--log-every", 1)
+    assert "data: 12 of folder train (" in result.out
+    assert [line["images"] for line in lines(Path("runs/00000-folder"))] == [5, 10, 12]
+    assert record(Path("runs/00000-folder"))["data"]["images"] == 12
 
 
 def test_help_names_exit_codes_and_examples(command) -> None:

@@ -9,7 +9,7 @@ from alikit.models import ALI, SPECS, ModelSpec, build
 from alikit.models.table import Table
 from alikit.nn import layers as nn_layers
 
-#: trainable numbers, running statistics not among them; celeba-paper: 832 - 64 + 128 in its first layer, whose bias gives way to batch norm
+#: trainable numbers, running statistics not among them; in celeba-paper's Dx a bias of 64 gives way to batch norm
 PARAMETERS = {
     #                  encoder    decoder     Dx         Dz         Dxz
     "svhn":            (3_315_488, 1_767_584, 2_789_632, 393_216, 2_100_225),

@@ -182,5 +182,5 @@ def test_dropout_masks_belong_to_layer_step_and_seed() -> None:
 
 
 def test_a_transposed_convolution_refuses_dropout() -> None:
-    with pytest.raises(ValueError, match="net.1: a transposed convolution takes no dropout"):
+    with pytest.raises(ValueError, match=r"net\.1: a transposed convolution takes no dropout"):
         convolution(transposed=True, dropout=0.2)

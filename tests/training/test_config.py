@@ -44,7 +44,7 @@ def test_what_the_user_gave_wins_over_the_demo_and_the_demo_over_the_preset() ->
     assert config == replace(PRESETS["svhn"], **{**DEMO["svhn"], "steps": 7, "lr": 0.5})
     assert config.data == "synthetic"
     assert resolve("mixture", {}, demo=True).steps == DEMO["mixture"]["steps"]
-    with pytest.raises(UsageError, match="--demo: shows svhn .* or mixture, not celeba"):
+    with pytest.raises(UsageError, match=r"--demo: shows svhn .* or mixture, not celeba"):
         resolve("celeba", {}, demo=True)
 
 

@@ -50,6 +50,15 @@ def test_any_step_s_batch_comes_from_seed_and_step_alone(images: np.ndarray) -> 
     assert not np.array_equal(Feed(dataset(images), 10, seed=4).batch(7), later)
 
 
+def test_the_first_images_alone(images: np.ndarray) -> None:
+    feed = Feed(dataset(images), 5, seed=3, images=12)
+    assert feed.order.n == 12
+    seen = {image.tobytes() for step in range(30) for image in feed.batch(step)}
+    assert seen == {image.tobytes() for image in as_input(dataset(images), np.arange(12))}
+    assert {image.tobytes() for image in feed.mean_images()} == seen
+    assert Feed(dataset(images), 5, seed=3, images=99).order.n == 23
+
+
 def test_mapped_images_and_images_in_memory_are_the_same_input(images: np.ndarray, tmp_path: Path) -> None:
     images.tofile(tmp_path / "images")
     mapped = dataset(np.memmap(tmp_path / "images", np.uint8, "r", shape=images.shape))

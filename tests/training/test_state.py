@@ -100,7 +100,7 @@ def drop(section: str, key: str) -> Any:
         lambda arrays, meta: meta.update(step="3"),
         lambda arrays, meta: meta.update(config=None),
         lambda arrays, meta: meta["config"].update(model="mnist"),
-        lambda arrays, meta: meta["config"].pop("lr"),
+        lambda arrays, meta: meta["config"].pop("dataset"),
     ],
     ids=["no config", "no step", "text step", "null config", "unknown model", "other version"],
 )
@@ -127,7 +127,7 @@ def test_a_checkpoint_of_something_else_is_refused_by_name(saved: Path, change: 
 )
 def test_a_state_that_does_not_fit_is_refused(saved: Path, change: Any) -> None:
     found = state.read(rewritten(saved, change))
-    with pytest.raises(DataError, match="checkpoint-00000003.h5: does not hold the state of this model"):
+    with pytest.raises(DataError, match=r"checkpoint-00000003\.h5: does not hold the state of this model"):
         state.restore(state.build_trainer(SVHN), found)
 
 

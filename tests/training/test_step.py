@@ -1,4 +1,4 @@
-"""The Trainer around the step: what it reports, when it stops, what it leaves alone (the numbers: test_step_by_hand)."""
+"""The Trainer around the step: what it reports and when it stops (the numbers: test_step_by_hand)."""
 
 from typing import Any
 

@@ -1,0 +1,75 @@
+"""Looking at averaged weights: the moving average of encoder and decoder, with batch statistics that go with it.
+
+Running statistics describe the weights as they are, not their average: with the one under the other, pictures lose
+contrast or burn out. So the statistics of the averaged weights are taken afresh, over fixed images and fixed codes, as
+the mean of the batch statistics of a few passes in training mode: what the running ones are to the current weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from alikit.autograd import Tensor, no_grad
+from alikit.models import ALI
+from alikit.nn import BatchNormLeakyReLU, Pass
+from alikit.training.step import Trainer
+
+BATCH = 100
+
+
+@contextmanager
+def for_looking(trainer: Trainer) -> Iterator[None]:
+    """Inside, the model is as it should be looked at: averaged if the trainer averages, else as it is; no graph."""
+    with no_grad():
+        if trainer.ema is None:
+            yield
+            return
+        norms = _norms(trainer.model)
+        before = [norm.buffers for norm in norms.values()]
+        with trainer.ema.applied():
+            if trainer.reference is not None:  # else the running statistics have to do
+                for norm, buffers in zip(norms.values(), _statistics(trainer.model, trainer.reference), strict=True):
+                    norm.buffers = buffers
+            try:
+                yield
+            finally:
+                for norm, buffers in zip(norms.values(), before, strict=True):
+                    norm.buffers = buffers
+
+
+def statistics(trainer: Trainer) -> dict[str, Any]:
+    """Name -> array of encoder's and decoder's population statistics as they are looked at, for a checkpoint."""
+    with for_looking(trainer):
+        norms = _norms(trainer.model).items()
+        return {f"{name}.{key}": array for name, norm in norms for key, array in norm.buffers.items()}
+
+
+def _norms(model: ALI) -> dict[str, BatchNormLeakyReLU]:
+    """Batch norms of encoder and decoder by the names of their buffers."""
+    return {
+        f"{network}.{name}": module
+        for network in ("encoder", "decoder")
+        for name, module in getattr(model, network).named_modules()
+        if isinstance(module, BatchNormLeakyReLU)
+    }
+
+
+def _statistics(model: ALI, images: Any) -> list[dict[str, Any]]:
+    """For each batch norm, the mean over batches of its batch statistics.
+
+    images   (N, H, W, C) training images, N at least 2
+    """
+    norms = list(_norms(model).values())
+    starts = range(0, max(len(images) - BATCH, 0) + 1, BATCH)
+    sums: list[tuple[Any, Any]] = [(0.0, 0.0)] * len(norms)
+    for start in starts:
+        how = Pass(training=True, step=start)
+        part = images[start : start + BATCH]
+        model.encode(Tensor(part), how)
+        model.decode(model.prior(len(part), how, like=part), how)
+        sums = [(m + norm.seen[0], s + norm.seen[1]) for (m, s), norm in zip(sums, norms, strict=True) if norm.seen]
+        for norm in norms:
+            norm.seen = None
+    return [{"running_mean": m / len(starts), "running_std": s / len(starts)} for m, s in sums]
