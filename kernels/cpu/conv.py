@@ -7,7 +7,7 @@
 Each is one matrix product on a chunk of the batch small enough to stay in cache (`patches.py`), threads taking shares
 of the batch. Where the kernel covers the image the whole layer is one dense product, and threads take shares of the
 channels. The input gradient has two forms: scattering the product's columns (many channels), or gathering windows of
-gy with all stride phases stacked in one product (few channels).
+gy with all stride phases stacked in one product (few channels): `gather_is_cheaper` chooses.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .activation import drop
 from .activation import dropout as drop_all
 from .epilogue import Epilogue, Extra
 from .parallel import scratch, split
-from .patches import CHUNK_BYTES, GatherPlan, im2col, scatter_add
+from .patches import CHUNK_BYTES, GatherPlan, gather_is_cheaper, im2col, scatter_add
 
 
 def _dense(epilogue: Epilogue, a: np.ndarray, b: np.ndarray) -> None:
@@ -171,8 +171,7 @@ def _windows(epilogue: Epilogue, gy: np.ndarray, w: np.ndarray, size: tuple[int,
     n, o = len(gy), len(w)
     c = w.shape[3]
     positions = gy.shape[1] * gy.shape[2]
-    # scattering adds runs of C numbers, gathering copies runs of O: the shorter the run, the slower
-    plan = GatherPlan(w, size, stride) if c < 64 and w[0].size > c else None
+    plan = GatherPlan(w, size, stride) if gather_is_cheaper(w.shape, size, stride) else None
     w_rows = w.reshape(o, -1)
 
     def chunk(start: int, stop: int, part: int) -> None:

@@ -227,7 +227,7 @@ def closed_folder() -> Iterator[Path]:
     folder.rmdir()
 
 
-def test_a_folder_that_may_not_be_entered(command, closed_folder: Path, readonly_folder: Path, monkeypatch) -> None:
+def test_a_folder_that_may_not_be_entered(command, monkeypatch, closed_folder: Path, readonly_folder: Path) -> None:
     monkeypatch.chdir(readonly_folder)
     for verb, *arguments in (("sample",), ("reconstruct",), ("train", "mixture", "--quiet", "--resume")):
         result = command(verb, *arguments, closed_folder / "run")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from alikit.kernels import cpu
-from alikit.kernels.cpu import parallel, patches
+from alikit.kernels.cpu import conv, parallel, patches
 
 CPU_MODULES = [import_module(f"{cpu.__name__}.{module.name}") for module in pkgutil.iter_modules(cpu.__path__)]
 
@@ -72,6 +72,13 @@ def split_as(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]
 def splitting(request: pytest.FixtureRequest, split_as: Callable[[str], None]) -> str:
     """The test runs once for each way of sharing the work out."""
     split_as(request.param)
+    return request.param
+
+
+@pytest.fixture(params=["gather", "scatter"])
+def input_grad_form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The test runs once with each form of the input gradient, whichever would be the cheaper one."""
+    monkeypatch.setattr(conv, "gather_is_cheaper", lambda *_: request.param == "gather")
     return request.param
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from alikit.kernels.cpu.conv import conv2d, conv2d_input_grad, conv2d_weight_grad
+from alikit.kernels.cpu.patches import gather_is_cheaper
 
 
 class Case(NamedTuple):
@@ -41,14 +42,15 @@ CASES = [
     Case(2, 11, 10, 3, 5, 5, 5, 3, "stride 3 does not divide the kernel"),
     Case(2, 12, 14, 3, 5, 3, 6, 3, "stride 3 divides the kernel; two columns of pixels unseen"),
     Case(2, 11, 7, 3, 4, 2, 2, 3, "stride larger than the kernel: pixels between windows"),
-    Case(2, 9, 7, 63, 2, 3, 3, 2, "63 channels: the last number that gathers"),
-    Case(2, 9, 7, 64, 2, 3, 3, 2, "64 channels: the first number that scatters"),
-    Case(2, 6, 5, 67, 3, 4, 3, 1, "scatters, at stride 1"),
+    Case(2, 9, 7, 63, 2, 3, 3, 2, "63 channels, odd tiles"),
+    Case(2, 9, 7, 64, 2, 3, 3, 2, "64 channels"),
+    Case(2, 6, 5, 67, 3, 4, 3, 1, "more channels than a tile is wide, at stride 1"),
     Case(2, 5, 6, 66, 3, 1, 1, 1, "many channels, 1x1 kernel: product straight into the result"),
     Case(2, 5, 6, 66, 3, 1, 1, 2, "many channels, 1x1 kernel of stride 2"),
     Case(13, 6, 7, 4, 5, 3, 3, 2, "13 images: several uneven chunks for each thread"),
     Case(1, 6, 7, 4, 5, 3, 3, 2, "fewer images than threads"),
 ]
+pytestmark = pytest.mark.usefixtures("input_grad_form")
 every_case = pytest.mark.parametrize("case", CASES, ids=[case.why for case in CASES])
 
 
@@ -201,3 +203,18 @@ ERRORS = {
 def test_wrong_arguments_are_named(call: Callable, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("w_shape", "size", "stride", "gather"),
+    [
+        ((32, 5, 5, 3), 32, 1, True),  # GFLOP/s measured, gather / scatter: 47 / 17
+        ((64, 4, 4, 32), 28, 2, True),  # 211 / 143
+        ((32, 5, 5, 32), 32, 1, True),  # 205 / 135
+        ((128, 4, 4, 64), 13, 1, False),  # 151 / 233
+        ((256, 4, 4, 128), 10, 2, False),  # 219 / 284
+        ((64, 1, 1, 3), 8, 1, False),  # a product without windows
+    ],
+)
+def test_the_form_that_was_measured_faster_is_chosen(w_shape: tuple, size: int, stride: int, gather: bool) -> None:
+    assert gather_is_cheaper(w_shape, (size, size), stride) == gather

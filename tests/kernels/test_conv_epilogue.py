@@ -54,7 +54,7 @@ FORMS = {
 DROPOUT = Dropout(0.3, Counters(seed=5, step=9, stream=2))
 
 every_form = pytest.mark.parametrize(("bias", "activation"), FORMS.values(), ids=FORMS.keys())
-pytestmark = pytest.mark.usefixtures("splitting")
+pytestmark = pytest.mark.usefixtures("splitting", "input_grad_form")
 
 
 def written_out(a: np.ndarray, activation: Activation) -> tuple[np.ndarray, np.ndarray | None]:
