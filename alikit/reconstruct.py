@@ -39,17 +39,16 @@ def _inputs(options: argparse.Namespace, model: Any) -> tuple[Any, str]:
     """The images to reconstruct, (N, H, W, C), and what they are."""
     from dataclasses import replace
 
-    from alikit.data import open_dataset
     from alikit.pictures import read_pictures
     from alikit.training.feed import held_out
+    from alikit.training.session import open_training_data
 
     if options.images:
         if options.count or options.data:
             raise UsageError("--count and --data choose held-out images; pictures were given")
         return read_pictures(options.images, model.shape[0]), "your pictures"
     config = replace(model.config, data=options.data or model.config.data)
-    train = open_dataset(config.dataset, data=config.data, split=config.split, size=config.size, seed=config.seed)
-    return held_out(config, train, options.count or 32, quiet=False)
+    return held_out(config, lambda: open_training_data(config, False), options.count or 32, quiet=False)
 
 
 def _reconstruct(options: argparse.Namespace) -> int:

@@ -116,9 +116,10 @@ def _train(options: argparse.Namespace) -> int:
     from alikit import backend
     from alikit.training import loop, session
 
-    threads = options.threads or startup.default_threads()
-    backend.set_threads(threads)
     folder, saved, config = _what_to_run(options)
+    # other sums in another order: a run goes on byte for byte only with as many threads as it had
+    threads = options.threads or (saved.config.threads if saved else startup.default_threads())
+    backend.set_threads(threads)
     config, reason = session.settle(replace(config, threads=threads))
     if options.dry_run:
         return _dry_run(config, folder, reason)

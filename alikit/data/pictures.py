@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from alikit.data.files import one_line
 from alikit.errors import DataError
@@ -57,7 +57,11 @@ def decode(data: bytes, convert: Callable[[Image.Image], Image.Image]) -> np.nda
     """(H, W, 3) uint8 from a file's bytes. Raises what Pillow raises."""
     if not data:
         raise ValueError("it is empty")
-    with Image.open(io.BytesIO(data)) as image:
+    try:
+        image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:  # its text is about our buffer
+        raise ValueError("it is no picture of a known format") from None
+    with image:
         return np.asarray(convert(image))
 
 

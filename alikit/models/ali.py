@@ -45,6 +45,8 @@ class ALI(Module):
         h, w, c = spec.image
         self.encoder, _ = build_network("encoder", spec, spec.encoder, (h, w, c + spec.noise), seed, dtype)
         self.decoder, _ = build_network("decoder", spec, spec.decoder, (1, 1, spec.nz), seed, dtype)
+        if (spec.decoder[-1].size, spec.decoder[-1].maps) != (h, c):
+            raise ValueError(f"{spec.name}: the decoder ends with {spec.decoder[-1].size} pixels, images have {h}")
         self.discriminator = Discriminator(spec, seed, dtype)
         self._norms = tuple(m for m in self.modules() if isinstance(m, BatchNormLeakyReLU))
 

@@ -96,11 +96,13 @@ def build_network(
 ) -> tuple[Sequential, int]:
     """Layers of a table for inputs of (H, W, C); returns them and the channels of their output.
 
-    ValueError naming the layer where a written size is not what the convolution gives.
+    ValueError naming the layer where a written size is not what the convolution gives, or pixels are skipped.
     """
     layers = []
     for number, row in enumerate(table, 1):
         full = f"{name}.{number}"
+        if row.op == "conv" and (image[0] - row.kernel) % row.stride:
+            raise ValueError(f"{spec.name}: layer {full} with stride {row.stride} skips pixels of its {image[0]}")
         arithmetic = conv_output_size if row.op == "conv" else conv_input_size
         if arithmetic(image[0], row.kernel, row.stride) != row.size:
             raise ValueError(

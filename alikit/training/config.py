@@ -71,12 +71,12 @@ DEMO: dict[str, dict[str, Any]] = {
         "images": 8192,  # drawn once each: eight passes over them rather than one over more
         "model": "small",
         "batch_size": 32,
-        "steps": 4000,
+        "steps": 2200,
         "lr": 5e-4,
         "ema": 0.01,
         "log_every": 20,
-        "sample_every": 500,
-        "checkpoint_every": 500,
+        "sample_every": 550,
+        "checkpoint_every": 550,
     },
     "mixture": {
         "batch_size": 50,

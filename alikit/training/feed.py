@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from alikit.data import Dataset, EpochOrder, held_out_split, open_dataset
@@ -42,10 +44,10 @@ def as_input(dataset: Dataset, indices: np.ndarray) -> np.ndarray:
     return kernel("gather_batch", dataset.array)(dataset.array, indices)
 
 
-def held_out(config: Config, train: Dataset, count: int, quiet: bool) -> tuple[np.ndarray, str]:
+def held_out(config: Config, train: Callable[[], Dataset], count: int, quiet: bool) -> tuple[np.ndarray, str]:
     """`count` held-out inputs, the same for a seed, and a line saying what they are.
 
-    Where the held-out split is not at hand, training data stand in, and the line says so.
+    Where the held-out split is not at hand or too small, training data (opened by `train`) stand in; the line says so.
     """
     split = held_out_split(config.dataset, config.split)
     try:
@@ -53,8 +55,11 @@ def held_out(config: Config, train: Dataset, count: int, quiet: bool) -> tuple[n
             config.dataset, data=config.data, split=split, size=config.size, seed=config.seed, quiet=quiet
         )
         line = f"{split}, not trained on"
+        missing = "it holds fewer than two" if len(dataset) < 2 else None
     except DataError:
-        dataset, line = train, f"{config.split}: TRAINING data, since the split {split} is not at hand"
+        missing = "it is not at hand"
+    if missing:
+        dataset, line = train(), f"{config.split}: TRAINING data instead of the split {split}: {missing}"
     count = min(count, len(dataset))
     if count < 2:
         raise DataError(f"{dataset.source}: at least two images are needed to look at reconstructions")

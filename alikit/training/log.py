@@ -151,10 +151,13 @@ class Progress:
             self._bar.set_description_str(text)
 
     def _print(self, text: str) -> None:
-        if self._bar is None:
-            print(text, file=self._stream, flush=True)
-        else:
-            self._bar.write(text, file=self._stream)
+        try:
+            if self._bar is None:
+                print(text, file=self._stream, flush=True)
+            else:
+                self._bar.write(text, file=self._stream)
+        except BrokenPipeError:  # whoever read along has left: the run goes on without telling
+            self._quiet = True
 
 
 class _Rate:

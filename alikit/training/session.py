@@ -33,10 +33,15 @@ def resume_point(resume: str, out: Path | None, label: str) -> tuple[Path | None
         folder = out if out is not None else runs.latest_run(ROOT, label)
         if folder is None or not folder.exists():
             return None, None
+        if any(folder.iterdir()) and not runs.checkpoints(folder) and not (folder / runs.CONFIG).exists():
+            raise UsageError(f"--out {folder}: holds files, but no run to go on with")
     else:
-        folder = Path(resume)
-        if folder.is_file():
-            return folder.parent, folder
+        path = Path(resume)
+        folder = path.parent if path.is_file() else path
+        if out is not None and out.resolve() != folder.resolve():
+            raise UsageError(f"--out {out}: the run goes on in its own folder, {folder}")
+        if path.is_file():
+            return folder, path
     if not runs.checkpoints(folder) and (resume == "auto" or (folder / runs.CONFIG).exists()):
         return folder, None
     return folder, runs.find_checkpoint(folder, warn=print_warning)
@@ -98,7 +103,7 @@ def start(
     else:
         state.restore(trainer, saved)
     means, std = mixture_constants(config)
-    x, held = held_out(config, dataset, POINTS if means is not None else HELD_OUT, quiet)
+    x, held = held_out(config, lambda: dataset, POINTS if means is not None else HELD_OUT, quiet)
     step = 0 if saved is None else saved.step
     is_continued = folder is not None and (folder / runs.CONFIG).exists()
     folder = make_folder(folder, config)
