@@ -34,6 +34,11 @@ def run(main: Callable[[], int]) -> int:
         return AlikitError.exit_code
 
 
+def warn(text: str) -> None:
+    """A warning to the user, on stderr."""
+    print(f"alikit: warning: {text}", file=sys.stderr, flush=True)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like all others."""
 

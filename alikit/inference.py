@@ -10,6 +10,8 @@ x = model.sample(64, seed=1)   # decodings of codes from the prior N(0, I)
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,19 +83,25 @@ class Model:
         x = np.asarray(x)
         if x.shape[1:] != self.shape:
             raise ValueError(f"encode: x is {x.shape}, wanted (N, {', '.join(map(str, self.shape))})")
-        return np.ascontiguousarray(x.astype(np.float32) / (255 if x.dtype == np.uint8 else 1))
+        if x.dtype == np.uint8:
+            return x.astype(np.float32) / 255
+        if self.shape[2] == 3 and x.size and not (x.min() >= 0 and x.max() <= 1):
+            raise ValueError(f"encode: x lies in [{x.min():g}, {x.max():g}], wanted uint8, or floats in [0, 1]")
+        return np.ascontiguousarray(x, np.float32)
 
 
 def _joined(parts: list[np.ndarray], empty: tuple[int, ...]) -> np.ndarray:
     return np.concatenate(parts) if parts else np.empty(empty, np.float32)
 
 
-def load(run: str | Path) -> Model:
-    """The model of a run folder (its newest checkpoint) or of a checkpoint file.
+def load(run: str | Path, warn: Callable[[str], object] = warnings.warn) -> Model:
+    """The model of a run folder (its newest checkpoint that can be read) or of a checkpoint file.
+
+    warn   is told of damaged checkpoints that were passed over
 
     DataError where there is none or it cannot be read.
     """
-    path = runs.find_checkpoint(run)
+    path = runs.find_checkpoint(run, warn)
     saved = state.read(path)
     networks = state.build_model(saved.config)
     averages = state.section(saved.arrays, "ema")

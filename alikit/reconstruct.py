@@ -59,7 +59,7 @@ def _reconstruct(options: argparse.Namespace) -> int:
 
     out = check_png("--out", options.out)
     backend.set_threads(options.threads or startup.default_threads())
-    model = inference.load(options.run)
+    model = inference.load(options.run, console.warn)
     if model.config.dataset == "mixture":
         raise UsageError("reconstruct shows images; a mixture run draws its points and reconstructions as it trains")
     x, what = _inputs(options, model)

@@ -38,7 +38,7 @@ def _sample(options: argparse.Namespace) -> int:
 
     out = check_png("--out", options.out)
     backend.set_threads(options.threads or startup.default_threads())
-    model = inference.load(options.run)
+    model = inference.load(options.run, console.warn)
     points = model.config.dataset == "mixture"
     count = options.count or (10_000 if points else 64)
     x = model.sample(count, options.seed)

@@ -159,7 +159,9 @@ def _blas_note(options: argparse.Namespace) -> str:
 
 def _beginning(run: Run, saved: Saved | None) -> str:
     parameters = sum(p.data.size for p in run.trainer.model.parameters())
-    origin = f"goes on from {saved.path.name}" if saved else "begins"
+    origin = f"goes on from {saved.path.name}" if saved else "begins again" if run.continued else "begins"
+    if run.step >= run.total_steps:
+        origin = f"has {run.step:,} steps already"
     return f"run: {run.folder} {origin}; {run.config.model}, {parameters:,} parameters, {run.total_steps:,} steps"
 
 

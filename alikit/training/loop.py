@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import signal
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from alikit.errors import DivergedError
 from alikit.training import runs, state
 from alikit.training.config import Config
 from alikit.training.feed import Feed
@@ -64,15 +66,22 @@ def train(run: Run, *, quiet: bool) -> int:
     """
     resume_step = run.step if run.continued else None
     with (
+        warnings.catch_warnings(),
         Interrupt().listening() as interrupt,
         MetricsLog(run.folder / runs.METRICS, resume_step) as metrics,
         MetricsLog(run.folder / runs.TIMING, resume_step) as timing,
         Progress(run.total_steps, start_step=run.step, quiet=quiet) as progress,
     ):
-        if run.continued:
-            runs.rewind(run.folder, run.step)
+        # what is not finite is found and reported by name; NumPy would tell of it by the line
+        warnings.simplefilter("ignore", RuntimeWarning)
+        if run.continued and (aside := runs.rewind(run.folder, run.step)):
+            progress.warn(f"{len(aside)} checkpoints of later steps are set aside under names ending in .old")
         while run.step < run.total_steps and interrupt.signal is None:
-            _one_step(run, metrics, timing, progress)
+            try:
+                _one_step(run, metrics, timing, progress)
+            except DivergedError as error:
+                good = runs.checkpoints(run.folder)
+                raise DivergedError(f"{error}; last checkpoint: {good[-1] if good else 'none yet'}") from None
             last = run.step == run.total_steps or interrupt.signal is not None
             if last or run.step % run.config.checkpoint_every == 0:
                 metrics.sync()

@@ -48,14 +48,15 @@ def gradients(
     """The gradients of L_D for D's parameters and of L_G for the generators', both at the old parameters (method 1.3).
 
     A D without batch norm treats every pair by itself: one walk through it then serves both losses, each weighing the
-    pairs by its own gradient at their logits. Otherwise there are two. The graph is released.
+    pairs by its own gradient at their logits (`autograd/rows.py`). Otherwise there are two. The graph is released.
     """
     losses = game.losses
     if not discriminator.rows_independent:
         grads = grad([losses.loss_d, losses.loss_g], [theta_d, theta_g])
         return grads[0], grads[1]
-    pairs = len(game.logits) // 2
+    pairs = len(game.logits) // 2  # data pairs, with z^, are the first half; sample pairs, with x~, the second
     inputs = [(game.x_tilde, losses.glogits_g[pairs:]), (game.z_hat, losses.glogits_g[:pairs])]
     grads_d, upstream = row_grad(game.logits, theta_d, losses.glogits_d, inputs)
     through_x, through_z = grad([game.x_tilde, game.z_hat], [theta_g, theta_g], gys=upstream)
+    # a generators' parameter is the decoder's, behind x~, or the encoder's, behind z^
     return grads_d, [gx if gz is None else gz for gx, gz in zip(through_x, through_z, strict=True)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import alikit
-from alikit import backend
+from alikit import backend, console
 from alikit.data import Dataset, open_dataset
 from alikit.errors import DataError, UsageError
 from alikit.training import runs, state
@@ -44,14 +44,7 @@ def resume_point(resume: str, out: Path | None, label: str) -> tuple[Path | None
             return folder, path
     if not runs.checkpoints(folder) and (resume == "auto" or (folder / runs.CONFIG).exists()):
         return folder, None
-    return folder, runs.find_checkpoint(folder, warn=print_warning)
-
-
-def print_warning(text: str) -> None:
-    """A warning to the user, on stderr."""
-    import sys
-
-    print(f"alikit: warning: {text}", file=sys.stderr, flush=True)
+    return folder, runs.find_checkpoint(folder, warn=console.warn)
 
 
 def saved_config(folder: Path) -> Config | None:

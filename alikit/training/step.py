@@ -50,13 +50,14 @@ class Trainer:
     def step(self, x: Any, number: int) -> StepResult:
         """One update on the batch x; `number` counts steps from 0 and selects the step's random numbers.
 
-        DivergedError naming step and tensor where a loss or a gradient is not finite; the model is then lost.
+        DivergedError naming step (from 1, as in the logs) and tensor where a loss or a gradient is not finite; the
+        model is then lost.
         """
         game = play(self.model, x, Pass(training=True, seed=self.seed, step=number))
         losses = game.losses
         for name in ("loss_d", "loss_g"):
             if not np.isfinite(getattr(losses, name).item()):
-                raise DivergedError(f"step {number}: {name} is not finite ({getattr(losses, name).item()})")
+                raise DivergedError(f"step {number + 1}: {name} is not finite ({getattr(losses, name).item()})")
         players = self.adam_d.parameters, self.adam_g.parameters
         grads_d, grads_g = gradients(game, self.model.discriminator, *players)
         norm_d = self._update(self.adam_d, grads_d, number)
@@ -78,5 +79,5 @@ class Trainer:
         squares = adam.step(grads)
         if not np.all(np.isfinite(squares)):
             name = adam.flat.names[int(np.argmin(np.isfinite(squares)))]
-            raise DivergedError(f"step {number}: the gradient of {name} is not finite")
+            raise DivergedError(f"step {number + 1}: the gradient of {name} is not finite")
         return float(np.sqrt(squares.sum()))

@@ -168,6 +168,7 @@ def _expand(epilogue: Epilogue, gy: np.ndarray, w_rows: np.ndarray) -> None:
 
 
 def _windows(epilogue: Epilogue, gy: np.ndarray, w: np.ndarray, size: tuple[int, int], stride: int) -> None:
+    """The input gradient of a convolution with windows: gathered, or scattered, or (1x1) one plain product."""
     n, o = len(gy), len(w)
     c = w.shape[3]
     positions = gy.shape[1] * gy.shape[2]

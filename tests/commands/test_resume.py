@@ -166,7 +166,7 @@ def test_other_pictures_are_refused(command, stopped: Path, pictures: Path, tmp_
 def test_a_finished_run_goes_on_when_it_is_given_more_steps(command, stopped: Path) -> None:
     done = command("train", "folder", "--resume", stopped, "--threads", 1)
     assert done.code == 0
-    assert "goes on from checkpoint-00000003.h5" in done.out
+    assert "has 3 steps already" in done.out
     assert done.out.endswith(f"done after 3 steps: {stopped}\n")
     assert command("train", "folder", "--resume", stopped, "--steps", 5, "--threads", 1, "--quiet").code == 0
     steps = [json.loads(line)["step"] for line in (stopped / "metrics.jsonl").read_text().splitlines()]

@@ -69,7 +69,7 @@ def test_bad_options(arguments: tuple, code: int, message: str, command, image_r
 def loaded(image_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run is read before the user becomes one who may not read it."""
     model = alikit.load(image_run)
-    monkeypatch.setattr("alikit.inference.load", lambda run: model)
+    monkeypatch.setattr("alikit.inference.load", lambda run, warn=None: model)
 
 
 def test_a_folder_that_cannot_be_written(command, image_run: Path, loaded: None, readonly_folder: Path) -> None:

@@ -160,7 +160,7 @@ def test_divergence_leaves_the_last_good_checkpoint(start, tmp_path: Path, monke
         run.trainer.model.encoder.layers[0].norm.beta.data[...] = np.nan
 
     at_step(monkeypatch, 6, poison)
-    with pytest.raises(DivergedError, match=r"^step 6: loss_[dg] is not finite"):
+    with pytest.raises(DivergedError, match=r"^step 7: loss_[dg] is not finite"):
         loop.train(run, quiet=True)
     assert kept(tmp_path) == [4]
     found = state.read(runs.checkpoint_path(tmp_path, 4))

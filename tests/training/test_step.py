@@ -86,7 +86,7 @@ def test_the_moving_average_follows_the_weights(stream) -> None:
 def test_a_loss_that_is_not_finite_stops_the_step(value: float, stream) -> None:
     run, x = trainer(), batch(stream)
     run.model.discriminator.xz.layers[-1].conv.bias.data[...] = value
-    with pytest.raises(DivergedError, match=r"^step 17: loss_[dg] is not finite \((nan|inf)\)$") as caught:
+    with pytest.raises(DivergedError, match=r"^step 18: loss_[dg] is not finite \((nan|inf)\)$") as caught:
         run.step(x, 17)
     assert caught.value.exit_code == 5
 
@@ -110,5 +110,5 @@ def test_a_gradient_that_is_not_finite_is_named(name: str, player: int, tensor: 
         return grads
 
     monkeypatch.setattr("alikit.training.step.gradients", poisoned)
-    with pytest.raises(DivergedError, match=rf"^step 2: the gradient of {tensor} is not finite$"):
+    with pytest.raises(DivergedError, match=rf"^step 3: the gradient of {tensor} is not finite$"):
         run.step(x, 2)
