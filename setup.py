@@ -29,6 +29,8 @@ setup(
         "pillow>=10.1",
         "tqdm>=4.66",
         "pooch>=1.8",
+        "platformdirs>=3",  # comes with pooch, as requests does
+        "requests>=2.28",
         "threadpoolctl>=3.2",
     ],
     extras_require={

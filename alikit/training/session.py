@@ -6,7 +6,7 @@ import json
 import math
 import platform
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ def make_folder(folder: Path | None, config: Config) -> Path:
 
 def record(run: Run, held: str) -> dict[str, Any]:
     """config.json: the options, resolved, and what else decides the numbers."""
-    libraries = {name: version(name) for name in ("numpy", "h5py", "pillow", "scipy")}
+    libraries = {name: _version(name) for name in ("numpy", "h5py", "pillow", "scipy")}
     dataset = run.feed.dataset
     return {
         "options": to_json(run.config),
@@ -144,3 +144,11 @@ def record(run: Run, held: str) -> dict[str, Any]:
         "versions": {"alikit": alikit.__version__, "python": platform.python_version(), **libraries},
         "machine": {"processor": platform.processor() or platform.machine(), "system": platform.system()},
     }
+
+
+def _version(library: str) -> str:
+    """Its version; "unknown" where the installation does not tell."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "unknown"
