@@ -151,9 +151,13 @@ def _bias_grad(gx: np.ndarray, bias_shape: tuple[int, ...]) -> np.ndarray:
     return column_sums(gx.reshape(-1, gx.shape[-1])).astype(gx.dtype)
 
 
+#: Elements that `column_sums` adds up in the array's own precision before it goes on in float64.
+SUM_BLOCK = 131_072
+
+
 def column_sums(x: np.ndarray) -> np.ndarray:
     """Sums over the rows of x: (rows, C), in the dtype for at most a block at a time, then in float64: (C,)."""
-    step = max(1, BLOCK // x.shape[1])
+    step = max(1, min(BLOCK, SUM_BLOCK) // x.shape[1])
     ones = np.ones(step, x.dtype)
     total = np.zeros(x.shape[1])
     for a in range(0, len(x), step):

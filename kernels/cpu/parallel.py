@@ -102,7 +102,7 @@ SMALL = 2_000_000
 
 #: Elements of a block on which several elementwise passes run while it stays in cache. Measured: smaller ones lose more
 #: to handing the interpreter lock from thread to thread than they gain from the first levels of cache.
-BLOCK = 131_072
+BLOCK = 262_144
 
 
 def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
