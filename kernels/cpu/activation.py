@@ -166,16 +166,39 @@ def column_sums(x: np.ndarray) -> np.ndarray:
     return total
 
 
-def drop(x: np.ndarray, dropout: Dropout, start: int, out: np.ndarray) -> None:
-    """out <- x with elements dropped; x is the stretch of its tensor that begins at element `start`."""
-    threshold = np.uint16(min(round(dropout.rate * 65536), 65535))
+_masks: dict[tuple[Dropout, int], np.ndarray] = {}
+
+
+def keep_mask(dropout: Dropout, size: int) -> np.ndarray:
+    """Which elements of a tensor are kept: (size,) bool, by their place in C order.
+
+    A step asks for each mask four times, forward and in two walks back, and drawing it is most of dropout's work; so
+    the masks of one step are remembered, a byte an element, until another step asks.
+    """
+    key = dropout, size
+    if key not in _masks:
+        if any(known.counters[:2] != dropout.counters[:2] for known, _ in _masks):
+            _masks.clear()
+        threshold = np.uint16(min(round(dropout.rate * 65536), 65535))
+        mask = np.empty(size, bool)
+
+        def share(start: int, stop: int, _part: int) -> None:
+            for a in range(start, stop, BLOCK):
+                b = min(a + BLOCK, stop)
+                np.greater_equal(random_uint16(dropout.counters, a, b - a), threshold, out=mask[a:b])
+
+        split(share, size, work=10 * size, align=16)
+        _masks[key] = mask
+    return _masks[key]
+
+
+def drop(x: np.ndarray, keep: np.ndarray, rate: float, out: np.ndarray) -> None:
+    """out <- x / (1 - rate) where keep, 0 elsewhere; keep: (x.size,) bool. x and out may be one array."""
     flat, flat_out = x.reshape(-1), out.reshape(-1)
     for a in range(0, flat.size, BLOCK):
         here = slice(a, min(a + BLOCK, flat.size))
-        bits = random_uint16(dropout.counters, start + a, here.stop - a)
-        keep = np.greater_equal(bits, threshold, out=scratch("mask", bits.shape, np.dtype(bool)))
-        np.multiply(flat[here], keep, out=flat_out[here])
-        flat_out[here] *= 1 / (1 - dropout.rate)
+        np.multiply(flat[here], keep[here], out=flat_out[here])
+        flat_out[here] *= 1 / (1 - rate)
 
 
 def dropout(x: np.ndarray, dropout: Dropout) -> np.ndarray:
@@ -186,9 +209,10 @@ def dropout(x: np.ndarray, dropout: Dropout) -> np.ndarray:
     check_dropout("dropout", dropout)
     check_contiguous("dropout", x=x)
     y = np.empty_like(x)
+    keep = keep_mask(dropout, x.size)
 
     def share(start: int, stop: int, _part: int) -> None:
-        drop(x.reshape(-1)[start:stop], dropout, start, y.reshape(-1)[start:stop])
+        drop(x.reshape(-1)[start:stop], keep[start:stop], dropout.rate, y.reshape(-1)[start:stop])
 
     split(share, x.size, work=10 * x.size, align=16)
     return y

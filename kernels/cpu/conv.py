@@ -27,7 +27,7 @@ from ..arrays import (
     check_conv,
     check_dropout,
 )
-from .activation import drop
+from .activation import drop, keep_mask
 from .activation import dropout as drop_all
 from .epilogue import Epilogue, Extra
 from .parallel import scratch, split
@@ -59,12 +59,13 @@ def _by_images(fn: Callable[[int, int, int], None], count: int, bytes_per_image:
     return split(share, count, work=work)
 
 
-def _dropped(x: np.ndarray, start: int, dropout: Dropout | None) -> np.ndarray:
+def _dropped(x: np.ndarray, start: int, dropout: Dropout | None, keep: np.ndarray | None) -> np.ndarray:
     """The chunk x of a batch, beginning at image `start`, as the convolution sees it."""
-    if dropout is None:
+    if dropout is None or keep is None:
         return x
     out = scratch("dropped", x.shape, x.dtype)
-    drop(x, dropout, start * x[0].size, out)
+    first = start * x[0].size
+    drop(x, keep[first : first + x.size], dropout.rate, out)
     return out
 
 
@@ -97,9 +98,10 @@ def conv2d(
         _dense(epilogue, (drop_all(x, dropout) if dropout else x).reshape(n, k), w_rows.T)
         return epilogue.result()
     w_columns = np.ascontiguousarray(w_rows.T)
+    keep = keep_mask(dropout, x.size) if dropout else None
 
     def chunk(start: int, stop: int, part: int) -> None:
-        columns = im2col(_dropped(x[start:stop], start, dropout), w.shape[1:3], (stride, stride))
+        columns = im2col(_dropped(x[start:stop], start, dropout, keep), w.shape[1:3], (stride, stride))
         rows, channels = slice(start, stop), slice(0, o)
         out = epilogue.target(rows, channels, o)
         np.matmul(columns, w_columns, out=out.reshape(-1, o))
@@ -222,9 +224,10 @@ def conv2d_weight_grad(
         )
         return gw.reshape(shape)
     sums: dict[int, np.ndarray] = {}
+    keep = keep_mask(dropout, x.size) if dropout else None
 
     def chunk(start: int, stop: int, part: int) -> None:
-        columns = im2col(_dropped(x[start:stop], start, dropout), kernel, (stride, stride))
+        columns = im2col(_dropped(x[start:stop], start, dropout, keep), kernel, (stride, stride))
         g = gy_rows[start * oh * ow : stop * oh * ow].T
         if part not in sums:
             sums[part] = g @ columns

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from alikit.kernels import cpu
-from alikit.kernels.cpu import conv, parallel, patches
+from alikit.kernels.cpu import activation, conv, parallel, patches
 
 CPU_MODULES = [import_module(f"{cpu.__name__}.{module.name}") for module in pkgutil.iter_modules(cpu.__path__)]
 
@@ -73,6 +73,12 @@ def splitting(request: pytest.FixtureRequest, split_as: Callable[[str], None]) -
     """The test runs once for each way of sharing the work out."""
     split_as(request.param)
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def no_masks_from_before() -> None:
+    """A remembered mask would hide how the next one is drawn."""
+    activation._masks.clear()
 
 
 @pytest.fixture(params=["gather", "scatter"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alikit.kernels.arrays import LINEAR, Activation, Counters, Dropout
-from alikit.kernels.cpu.activation import apply_activation, bias_activation_grad, column_sums, drop, dropout
+from alikit.kernels.cpu.activation import apply_activation, bias_activation_grad, column_sums, drop, dropout, keep_mask
 from alikit.kernels.cpu.sampling import random_words
 
 LEAKY = Activation("leaky_relu", 0.25)
@@ -118,8 +118,22 @@ def test_a_stretch_is_dropped_as_in_the_whole(start: int, stream: Callable) -> N
     record = Dropout(0.5, COUNTERS)
     x = stream("x").standard_normal(200)
     out = np.full(60, np.nan)
-    drop(x[start : start + 60], record, start, out)
+    drop(x[start : start + 60], keep_mask(record, 200)[start : start + 60], record.rate, out)
     np.testing.assert_array_equal(out, dropout(x, record)[start : start + 60])
+
+
+def test_the_masks_of_one_step_are_remembered_and_no_others() -> None:
+    first, second = Dropout(0.5, COUNTERS), Dropout(0.5, COUNTERS._replace(stream=COUNTERS.stream + 1))
+    later = Dropout(0.5, COUNTERS._replace(step=COUNTERS.step + 1))
+    mask = keep_mask(first, 200)
+    assert keep_mask(second, 200) is not mask
+    assert keep_mask(first, 200) is mask
+    np.testing.assert_array_equal(keep_mask(first, 100), mask[:100])
+    drawn = mask.copy()
+    assert not np.array_equal(keep_mask(later, 200), drawn)
+    again = keep_mask(first, 200)
+    assert again is not mask
+    np.testing.assert_array_equal(again, drawn)
 
 
 @pytest.mark.parametrize("rate", [0.2, 0.5, 0.9])
