@@ -24,7 +24,7 @@ class Activate(Function):
 
 
 class DropoutFunction(Function):
-    """The same mask forward and backward, drawn twice from its counters rather than stored."""
+    """The same mask forward and backward: it follows from its counters."""
 
     def __init__(self, dropout: Dropout):
         self.dropout = dropout
