@@ -5,8 +5,8 @@ The contract that every kernel keeps:
 * Contiguous arrays: activations NHWC, weights OHWI `(C_out, kH, kW, C_in)`. A transposed convolution owns the weight
   of the convolution whose adjoint it is.
 * float32, and float64 for gradient checks; statistics are accumulated in at least float32.
-* No state that changes a result; no argument changed unless its name begins with `out`; randomness only from counters in the arguments
-  (`arrays.Counters`: seed, step, stream; the element's position is the fourth).
+* No state that changes a result; no argument changed unless its name begins with `out`; randomness only from counters
+  in the arguments (`arrays.Counters`: seed, step, stream; the element's position is the fourth).
 * Errors are ValueErrors that name the function, the argument, the shape found and the shape wanted.
 
 `cpu/` holds the NumPy kernels. A device twin lives in a folder beside it under the same names and signatures.
