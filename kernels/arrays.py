@@ -34,6 +34,22 @@ class Dropout(NamedTuple):
     counters: Counters
 
 
+class NormState(NamedTuple):
+    """What a batch norm with leaky ReLU (and dropout) kept of its forward pass: enough to pass a gradient through it.
+
+    x        (N, ..., C) its input;  gamma, beta, mean, inv_std: (C,)
+    slope    of the leaky ReLU;  dropout: what followed it, or None
+    """
+
+    x: Array
+    gamma: Array
+    beta: Array
+    mean: Array
+    inv_std: Array
+    slope: float
+    dropout: Dropout | None = None
+
+
 class Activation(NamedTuple):
     """The nonlinearity behind a convolution.
 
