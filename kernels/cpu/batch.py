@@ -1,8 +1,4 @@
-"""Fetching a batch: rows of the uint8 data set, in the order asked for, scaled to [0, 1] (method 3.4); the clock.
-
-A clock is an array [seed, step, updates] that stands for a step's number where a step is recorded once and run many
-times: the batch, the random numbers and Adam's t follow from it.
-"""
+"""Fetching a batch: rows of the uint8 data set, in the order asked for, scaled to [0, 1] (method 3.4)."""
 
 from __future__ import annotations
 
@@ -44,10 +40,3 @@ def gather_batch(
 
     split(share, len(indices), work=out.size)
     return out
-
-
-def tick(*, out_clock: np.ndarray) -> None:
-    """The end of a step: out_clock: (3,) int64, [seed, step, updates]; step and updates grow by one."""
-    if out_clock.shape != (3,):
-        raise ValueError(f"tick: out_clock has shape {out_clock.shape}, wanted (3,)")
-    out_clock[1:] += 1
