@@ -43,7 +43,7 @@ def arguments(name: str, rng: np.random.Generator, dtype: type) -> tuple[list, d
         "moving_average": ([draw(17)], {"out": draw(17), "rate": 0.1}),
         "gather_batch": ([rng.integers(0, 256, (9, 4, 4, 3), np.uint8), np.array([3, 1, 3])], {}),
         "record_step": (
-            [draw(4), [draw(3), draw(2)]],
+            [draw(4), [draw(3) ** 2, draw(2) ** 2]],
             {"out_clock": np.array([3, 5, 4]), "out_ring": draw(7, 6), "out_bad": np.array([-1, -1])},
         ),
         "conv2d": (
