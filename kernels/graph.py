@@ -13,9 +13,34 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from . import device
+
+
+class Memory(Protocol):
+    """Where a step's launches get their memory, and what captures them."""
+
+    def run(self, fn: Callable[[], Any]) -> Any:
+        """fn(), eagerly."""
+
+    def capture(self, fn: Callable[[], Any]) -> Graph:
+        """The launches of fn(), which must have run eagerly before; RuntimeError where that cannot be."""
+
+
+class PlainMemory:
+    """The device's usual memory, where there are no graphs: interpreted or planned launches."""
+
+    def run(self, fn: Callable[[], Any]) -> Any:
+        return fn()
+
+    def capture(self, fn: Callable[[], Any]) -> Graph:
+        raise RuntimeError(f"the {device.mode()} device has no graphs")
+
+
+def step_memory() -> Memory:
+    """The memory that goes with the device in use."""
+    return GraphMemory() if device.mode() == "cuda" else PlainMemory()
 
 
 class Graph:
@@ -56,6 +81,8 @@ class GraphMemory:
         """
         import cupy
 
+        self.stream.synchronize()
+
         def record() -> tuple[Any, Any]:
             # a collection could unload a module or destroy a graph in mid-capture, which would spoil it
             gc.collect()
@@ -81,8 +108,7 @@ class GraphMemory:
 
 def capture(fn: Callable[[], Any], *, warmups: int = 1) -> Graph:
     """Runs fn `warmups` times eagerly and captures its launches."""
-    memory = GraphMemory()
+    memory = step_memory()
     for _ in range(warmups):
         memory.run(fn)
-    memory.stream.synchronize()
     return memory.capture(fn)

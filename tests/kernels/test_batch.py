@@ -45,6 +45,8 @@ def test_a_clock_picks_the_batch_of_its_step(step: int, stream: Callable) -> Non
     found = gather_batch(images, order, count=4, clock=np.array([5, step, 77]))
     first = step % 3 * 4
     np.testing.assert_array_equal(found, gather_batch(images, order[first : first + 4]))
+    with pytest.raises(ValueError, match=f"the batch has {len(found)} rows, not 3"):
+        gather_batch(images, order, count=4, rows=3, clock=np.array([5, step, 77]))
 
 
 def test_rows_of_another_dtype(stream: Callable) -> None:
