@@ -52,4 +52,4 @@ def check_precision(device: str, precision: str) -> None:
 
 def to_numpy(x: Any) -> np.ndarray:
     """A NumPy array of x; copies from a GPU where it lies there."""
-    return x if isinstance(x, np.ndarray) else np.asarray(x.get() if hasattr(x, "get") else x)
+    return np.asarray(x.get() if hasattr(x, "get") else x)

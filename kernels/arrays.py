@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-Array = Any  # numpy.ndarray or cupy.ndarray
+Array = Any  # numpy.ndarray, cupy.ndarray or device.DeviceArray
 
 
 def array_module(x: Array) -> Any:
-    """The library that holds x: numpy, or cupy where x is one of its arrays."""
-    return np if isinstance(x, np.ndarray | np.generic) else sys.modules["cupy"]
+    """The library that holds x: numpy, or cupy where x is one of its arrays; a DeviceArray brings its own."""
+    if isinstance(x, np.ndarray | np.generic):
+        return getattr(x, "array_module", np)
+    return sys.modules["cupy"]
 
 
 class Counters(NamedTuple):
