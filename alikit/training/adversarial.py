@@ -42,14 +42,8 @@ class Adversarial:
     def players(self) -> Players:
         return {"d": self.model.discriminator_parameters(), "g": self.model.generator_parameters()}
 
-    def figures(self, played: Any) -> dict[str, float]:
-        losses: Losses = played.losses
-        return {
-            "loss_d": losses.loss_d.item(),
-            "loss_g": losses.loss_g.item(),
-            "prob_data": float(losses.prob_data),
-            "prob_sample": float(losses.prob_sample),
-        }
+    def figures(self, played: Any) -> Any:
+        return played.losses.figures
 
     def show(self, result: AdversarialResult) -> str:
         return (
