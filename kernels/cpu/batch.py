@@ -1,4 +1,8 @@
-"""Fetching a batch: rows of the uint8 data set, in the order asked for, scaled to [0, 1] (method 3.4)."""
+"""Fetching a batch: rows of the uint8 data set, in the order asked for, scaled to [0, 1] (method 3.4); the clock.
+
+A clock is an array [seed, step, updates] that stands for a step's number where a step is recorded once and run many
+times: the batch, the random numbers and Adam's t follow from it.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +11,43 @@ import numpy as np
 from .parallel import split
 
 
-def gather_batch(images: np.ndarray, indices: np.ndarray, *, scale: float = 1 / 255) -> np.ndarray:
+def gather_batch(
+    images: np.ndarray,
+    indices: np.ndarray,
+    *,
+    scale: float = 1 / 255,
+    dtype: type = np.float32,
+    count: int | None = None,
+    clock: np.ndarray | None = None,
+) -> np.ndarray:
     """Rows of a data set as numbers.
 
     images   (N, ...) uint8, or float32 (the mixture's points, with scale 1)
-    indices  (B,) integers in [0, N)
+    indices  (B,) integers in [0, N); with a clock the order of a whole epoch, (n,)
+    count    with a clock: rows of a batch, B. Batch p = clock[1] % ceil(n / B) of the epoch is fetched, of which the
+             last one may be smaller
+    clock    (3,) int64: [seed, step, updates]
 
-    Returns (B, ...) float32: images[indices] * scale. ValueError where an index lies outside.
+    Returns (B, ...) of `dtype`: images[indices] * scale. ValueError where an index lies outside.
     """
+    if (count is None) != (clock is None) or (count is not None and count < 1):
+        raise ValueError(f"gather_batch: a clock goes with a count of at least 1, found count {count}")
+    if count is not None and clock is not None:
+        start = int(clock[1]) % -(-len(indices) // count) * count
+        indices = indices[start : start + count]
     if len(indices) and not (int(np.min(indices)) >= 0 and int(np.max(indices)) < len(images)):
         raise ValueError(f"gather_batch: indices must lie in [0, {len(images)})")
-    out = np.empty((len(indices), *images.shape[1:]), np.float32)
+    out = np.empty((len(indices), *images.shape[1:]), dtype)
 
     def share(start: int, stop: int, _part: int) -> None:
-        np.multiply(images[indices[start:stop]], np.float32(scale), out=out[start:stop])
+        np.multiply(images[indices[start:stop]], out.dtype.type(scale), out=out[start:stop])
 
     split(share, len(indices), work=out.size)
     return out
+
+
+def tick(*, out_clock: np.ndarray) -> None:
+    """The end of a step: out_clock: (3,) int64, [seed, step, updates]; step and updates grow by one."""
+    if out_clock.shape != (3,):
+        raise ValueError(f"tick: out_clock has shape {out_clock.shape}, wanted (3,)")
+    out_clock[1:] += 1
