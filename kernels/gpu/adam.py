@@ -3,7 +3,7 @@
     m <- b1 m + (1 - b1) g        v <- b2 v + (1 - b2) g^2
     theta <- theta - a_t m / (sqrt(v) + eps),   a_t = a sqrt(1 - b2^t) / (1 - b1^t)
 
-eps stands beside the *uncorrected* sqrt(v) (method 3.1). The launch moves 28 bytes a parameter, and nothing else counts:
+eps stands beside the *uncorrected* sqrt(v) (method 3.1). The launch moves 28 bytes a parameter; nothing else counts:
 
 * A program takes a block of one tensor. It finds the tensor in a table of addresses, and with it the partial sums that
   a split weight gradient left, which it adds in their order; tensors of many partial sums come first.
@@ -235,7 +235,7 @@ def _average(x_ptr, out_ptr, offs, mask, rate, ALIGNED: tl.constexpr):
 
 @jit
 def moving_average_kernel(x_ptr, out_ptr, size, rate, ALIGNED: tl.constexpr, BLOCK: tl.constexpr):
-    """A block a program; a mask that LLVM cannot see through would make the copies narrow, so whole blocks have none."""
+    """A block a program. A mask that is not known beforehand would make the copies narrow: whole blocks have none."""
     start = tl.program_id(0) * BLOCK
     offs = start + tl.arange(0, BLOCK)
     if start + BLOCK <= size:

@@ -140,7 +140,7 @@ def normal(shape: tuple[int, ...], counters: Counters, dtype: Any = np.float32) 
     shape   any
     dtype   float32, or bfloat16: the same numbers rounded
 
-    Returns an array of `shape`, in padded pixels where it has more than one axis. |eps| is at most sqrt(2 ln 2^25) = 5.9.
+    Returns an array of `shape`, in padded pixels where it has more than one axis. |eps| is at most 5.9, as on the CPU.
     """
     y = _empty(shape, dtype)
     pitch = device.pitch(y) if shape else 1

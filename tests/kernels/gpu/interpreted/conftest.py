@@ -45,7 +45,7 @@ def poisoned_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def bfloat16_by_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interpreter cuts digits off where it makes bfloat16 of float32; a GPU rounds to nearest, and so it does here."""
+    """The interpreter cuts digits off where it makes bfloat16 of float32. A GPU rounds to nearest; so does this."""
     import ml_dtypes
 
     cut = interpreter._convert_float

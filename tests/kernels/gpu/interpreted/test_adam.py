@@ -15,7 +15,7 @@ from alikit.kernels.launch import Int64, jit, launch, recording, tl
 
 SETTINGS = {"lr": 0.01, "beta1": 0.5, "beta2": 0.999, "eps": 1e-8}
 BF16 = ml_dtypes.bfloat16
-# shape, partial sums, whether a copy is kept and in padded pixels; the places of some are multiples of 16 bytes, of some not
+# shape, partial sums, the copy's pixels; the places of some are multiples of 16 bytes, those of others are not
 TENSORS = [
     ((2, 2, 1, 3), 3, "padded"),
     ((8,), 1, None),
@@ -116,7 +116,7 @@ def test_addresses_that_are_no_multiples_of_16_bytes_are_taken(put: Callable, st
 
 
 def test_a_whole_aligned_block_and_any_other_move_the_same_numbers(put: Callable, stream: Callable) -> None:
-    """One tensor at place 0, and the same one behind a single number: the first goes by 16 bytes, the second does not."""
+    """One tensor at place 0, which goes by 16 bytes, and the same one behind a single number, which does not."""
     shape = (1, 2, 2, 8)
     problem = Problem(put, stream, [(shape, 3, "dense"), ((1,), 1, None), (shape, 3, "dense")])
     size = math.prod(shape)

@@ -1,4 +1,4 @@
-"""The GPU's random numbers against the CPU's: the same counters give the same numbers, whatever the layout and dtype."""
+"""The GPU's random numbers against the CPU's: the same counters give the same ones, whatever layout and dtype."""
 
 import math
 from collections.abc import Callable
