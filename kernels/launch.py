@@ -12,6 +12,7 @@ Kernel files import `jit` and `tl` from here, so that they can be imported where
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -220,11 +221,26 @@ def _type(name: str, value: Any) -> str:
     raise TypeError(f"{name}: neither an array of the device nor a number: {value!r}")
 
 
+@functools.cache
+def _interpreter() -> Any:
+    """Triton's interpreter. Its numbers are arrays of one element, which NumPy since 2.4 does not take for numbers."""
+    from triton.runtime import interpreter
+
+    patch = interpreter._patch_lang_tensor
+
+    def patch_and_count(tensor: Any, scope: Any) -> None:
+        patch(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    interpreter._patch_lang_tensor = patch_and_count
+    return interpreter
+
+
 def _interpret(record: Launch, arguments: Mapping[str, Any], constants: Mapping[str, Any]) -> None:
     """Runs in Triton's interpreter. It takes tensors ready made, so no array needs to look like one of torch's."""
     import triton.language as tl
-    from triton.runtime.interpreter import TensorHandle
 
+    handle = _interpreter().TensorHandle
     values: dict[str, Any] = {}
     for name, kind in record.signature:
         if kind == "constexpr":
@@ -234,5 +250,5 @@ def _interpret(record: Launch, arguments: Mapping[str, Any], constants: Mapping[
         dtype = tl.str_to_ty(kind, None)
         value = address(arguments[name]) if pointer else arguments[name]
         host = np.uint64 if pointer else np.dtype(next(k for k, v in TYPES.items() if v == kind))
-        values[name] = tl.tensor(TensorHandle(np.array([value], host), dtype), dtype)
+        values[name] = tl.tensor(handle(np.array([value], host), dtype), dtype)
     record.kernel[record.grid](**values)
