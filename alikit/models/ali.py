@@ -6,6 +6,7 @@ encoder emits mu and log sigma; the mixture's encoder is a network of x and nois
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from alikit import ops
 from alikit.autograd import Tensor
 from alikit.models.table import ModelSpec, build_network
-from alikit.nn import BatchNormLeakyReLU, Module, Parameter, Pass
+from alikit.nn import BatchNormLeakyReLU, Module, Parameter, Pass, Sequential, update_statistics
 from alikit.ops._dispatch import kernel
 
 
@@ -28,9 +29,18 @@ class Discriminator(Module):
         #: whether every logit depends on its own pair alone: no batch norm
         self.rows_independent = not any(isinstance(m, BatchNormLeakyReLU) for m in self.modules())
 
-    def __call__(self, x: Tensor, z: Tensor, how: Pass) -> Tensor:
-        """x: (N, H, W, C), z: (N, 1, 1, nz) -> logits (N, 1, 1, 1)."""
-        return self.xz(ops.concat([self.x(x, how), self.z(z, how)], axis=-1), how)
+    def __call__(self, x: Tensor | Sequence[Tensor], z: Tensor | Sequence[Tensor], how: Pass) -> Tensor:
+        """x: (N, H, W, C), z: (N, 1, 1, nz), each whole or in parts to be stacked -> logits (N, 1, 1, 1)."""
+        towers = [_run(tower, part, how) for tower, part in ((self.x, x), (self.z, z))]
+        pairs = ops.join(towers, axis=-1, dropout=self.xz.input_dropout(how))
+        return self.xz(pairs, how, dropped=True)
+
+
+def _run(network: Sequential, x: Tensor | Sequence[Tensor], how: Pass) -> Tensor:
+    """A tower on x; where x comes in parts, they are stacked and dropped from in one go."""
+    if isinstance(x, Tensor):
+        return network(x, how)
+    return network(ops.join(x, axis=0, dropout=network.input_dropout(how)), how, dropped=True)
 
 
 class ALI(Module):
@@ -60,7 +70,7 @@ class ALI(Module):
         if self.spec.noise:
             shape = (*x.shape[:-1], self.spec.noise)
             eps = Tensor(kernel("normal", x.data)(shape, how.stream("eps"), self.dtype))
-            return self.encoder(ops.concat([x, eps], axis=-1), how)
+            return self.encoder(ops.join([x, eps], axis=-1), how)
         return ops.gaussian_sample(self.encoder(x, how), how.stream("eps"))
 
     def code_parameters(self, x: Tensor, how: Pass) -> tuple[Any, Any] | None:
@@ -95,5 +105,4 @@ class ALI(Module):
 
     def update_statistics(self) -> None:
         """Folds the batch statistics of the last training pass into the running ones (method 3.3)."""
-        for norm in self._norms:
-            norm.update_statistics()
+        update_statistics(self._norms)

@@ -1,7 +1,7 @@
 """The seam to the kernels: the one file above `kernels/` that knows there are twins.
 
-`kernel(name, x)` gives the function of that name for arrays of x's kind: NumPy arrays go to `kernels/cpu`, all others
-to `kernels/gpu`. A device is added here and nowhere else.
+`kernel(name, x)` gives the function of that name for arrays of x's kind: NumPy's own arrays and numbers go to
+`kernels/cpu`, all others, subclasses included, to `kernels/gpu`. A device is added here and nowhere else.
 """
 
 from __future__ import annotations
@@ -31,4 +31,4 @@ def _load(name: str, twin: str) -> Callable[..., Any]:
 
 def kernel(name: str, x: Any) -> Callable[..., Any]:
     """The kernel `name` for arrays like x."""
-    return _load(name, "cpu" if isinstance(x, np.ndarray | np.generic) else "gpu")
+    return _load(name, "cpu" if type(x) is np.ndarray or isinstance(x, np.generic) else "gpu")
