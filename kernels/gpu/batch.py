@@ -82,4 +82,3 @@ def gather_batch(
     grid = -(-rows * pixels // BLOCK)
     launch(gather_batch_kernel, grid, arguments, {**constants, "COLUMNS": columns}, stages=1, work=work)
     return out
-
