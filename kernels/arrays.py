@@ -196,3 +196,14 @@ def stacked(name: str, gy_shape: tuple, shape: tuple) -> int:
             f"{name}: gy has shape {tuple(gy_shape)}, wanted {tuple(shape)} or several of that along the batch"
         )
     return count
+
+
+def check_record(name: str, figures: tuple, squares: list[tuple], clock: Array, ring: Array, bad: Array) -> None:
+    """Checks the arrays of `record_step`: one or two players, a clock of three, a ring as wide as what it takes."""
+    if not 1 <= len(squares) <= 2:
+        raise ValueError(f"{name}: squares of one or two players, found {len(squares)}")
+    width = figures[0] + len(squares) if len(figures) == 1 else None
+    if ring.ndim != 2 or ring.shape[1] != width:
+        raise ValueError(f"{name}: out_ring has shape {ring.shape}, wanted (R, {width}) for figures {figures}")
+    if clock.shape != (3,) or bad.shape != (2,):
+        raise ValueError(f"{name}: out_clock {clock.shape} and out_bad {bad.shape} must be (3,) and (2,)")

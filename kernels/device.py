@@ -18,7 +18,8 @@ import numpy as np
 from .arrays import Array
 from .guards import Guards
 from .host import HOST, DeviceArray
-from .launch import address, arch, mode, use
+from .launch import arch, mode, use
+from .record import address
 
 __all__ = ["DeviceArray", "address", "arch", "mode", "use"]
 

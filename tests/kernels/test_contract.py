@@ -42,7 +42,10 @@ def arguments(name: str, rng: np.random.Generator, dtype: type) -> tuple[list, d
         ),
         "moving_average": ([draw(17)], {"out": draw(17), "rate": 0.1}),
         "gather_batch": ([rng.integers(0, 256, (9, 4, 4, 3), np.uint8), np.array([3, 1, 3])], {}),
-        "tick": ([], {"out_clock": np.array([3, 5, 4])}),
+        "record_step": (
+            [draw(4), [draw(3) ** 2, draw(2) ** 2]],
+            {"out_clock": np.array([3, 5, 4]), "out_ring": draw(7, 6), "out_bad": np.array([-1, -1])},
+        ),
         "conv2d": (
             [draw(6, 7, 8, 3), draw(4, 3, 3, 3), draw(4)],
             {"stride": 2, "activation": LEAKY, "moments": True, "dropout": DROPOUT},
@@ -115,14 +118,15 @@ def test_writes_only_to_what_is_named_out(name: str, stream: Callable) -> None:
 @every_kernel
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_keeps_the_dtype(name: str, dtype: type, stream: Callable) -> None:
-    if name in ("gather_batch", "tick"):
-        dtype = {"gather_batch": np.float32, "tick": np.int64}[name]  # whatever they are given
+    if name == "gather_batch":
+        dtype = np.float32  # whatever it is given
     args, options = arguments(name, stream("arguments"), dtype)
     found = arrays(kernel(name)(*args, **options)) + written(options)
     if name == "adam_step":
         assert found.pop(0).dtype == np.float64  # the squared norms
     assert found
-    assert {a.dtype for a in found if a.dtype != np.uint8} == {np.dtype(dtype)}
+    other = np.int64 if name == "record_step" else np.uint8  # clock and notes; winners
+    assert {a.dtype for a in found if a.dtype != other} == {np.dtype(dtype)}
     assert not any(np.isnan(a).any() for a in found)
 
 
