@@ -38,6 +38,6 @@ setup(
         "cuda13": ["cupy-cuda13x[ctk]>=14", 'triton>=3.6; sys_platform == "linux"'],
         "eval": ["scikit-learn>=1.4", "matplotlib>=3.8"],
         "bench": ["torch>=2.6"],
-        "dev": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.11"],
+        "dev": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.11", "scikit-learn>=1.4", "matplotlib>=3.8"],
     },
 )

@@ -137,7 +137,11 @@ class Model:
 
     def sample(self, count: int, seed: int = 0) -> np.ndarray:
         """Decodings of `count` codes from N(0, I): (count, H, W, C)."""
-        return self.decode(self.networks.prior(count, Pass(seed=seed)).data.reshape(count, self.nz))
+        return self.decode(self.prior(count, seed))
+
+    def prior(self, count: int, seed: int = 0) -> np.ndarray:
+        """`count` codes from N(0, I): (count, nz)."""
+        return self.networks.prior(count, Pass(seed=seed)).data.reshape(count, self.nz)
 
     def interpolate(
         self, a: np.ndarray, b: np.ndarray, steps: int = 12, path: str = "linear", seed: int = 0

@@ -75,12 +75,13 @@ def loss(logits: Tensor, targets: np.ndarray, exclusive: bool) -> Tensor:
                 mean_k [softplus(l_k) - t_k l_k], with softplus(l) = max(l, 0) + log(1 + exp(-|l|))
     """
     if exclusive:
-        shifted = logits - logits.data.max(axis=1, keepdims=True)  # a constant that leaves the softmax as it is
+        shifted = ops.sub(logits, logits.data.max(axis=1, keepdims=True))  # a constant: the softmax stays as it is
         log_normaliser = ops.log(ops.sum(ops.exp(shifted), 1, keepdims=True))
-        return ops.sum((log_normaliser - shifted) * targets) * (1 / len(targets))
-    positive, negative = ops.leaky_relu(logits, 0.0), ops.leaky_relu(-logits, 0.0)
-    softplus = positive + ops.log(ops.exp(-(positive + negative)) + 1.0)
-    return ops.mean(softplus - logits * targets)
+        return ops.mul(ops.sum(ops.mul(ops.sub(log_normaliser, shifted), targets)), 1 / len(targets))
+    positive, negative = ops.leaky_relu(logits, 0.0), ops.leaky_relu(ops.neg(logits), 0.0)
+    decay = ops.exp(ops.neg(ops.add(positive, negative)))  # exp(-|l|)
+    softplus = ops.add(positive, ops.log(ops.add(decay, 1.0)))
+    return ops.mean(ops.sub(softplus, ops.mul(logits, targets)))
 
 
 def train(
