@@ -89,6 +89,8 @@ def _encode(options: argparse.Namespace) -> int:
     model = inference.load(options.run, console.warn)
     if model.config.dataset == "mixture":
         raise UsageError("encode takes images; the mixture has points, and its encoder no mu and sigma")
+    if not model.gaussian:
+        raise UsageError(f"{options.run}: has no Gaussian encoder, no mu and sigma (a GAN, or its inverse mapping)")
     source = _source(options, model)
     _write(out, options, model, source)
     if not options.quiet:

@@ -135,7 +135,8 @@ def _scores(options: argparse.Namespace, model: Model, train: Dataset, held_out:
     print(_about_classifier(about, len(real.held_out), names[1]))
     draws = options.draws or 3
     found = scores.of_samples(model, network, real, names, draws, options.seed, options.quiet)
-    found += scores.of_codes(model, network, real, names[1], options.seed, options.quiet)
+    if model.gaussian:
+        found += scores.of_codes(model, network, real, names[1], options.seed, options.quiet)
     about |= {"step": model.step, "averaged": model.averaged, "draws": draws, "seed": options.seed}
     about |= {"train_sha256": train.checksum, "held_out_sha256": held_out.checksum}
     for score in found:
@@ -184,7 +185,7 @@ def _svm(options: argparse.Namespace, model: Model, train: Dataset, held_out: Da
         flush=True,
     )
     outcomes = []
-    for kind in options.features or KINDS:
+    for kind in _kinds(options, model):
         chosen = features.build(kind, model, train, used, options.code or "sample", options.seed)
         outcomes.append(
             (chosen.title, few_labels.measure(chosen, protocol, splits, options.out, options.threads, options.quiet))
@@ -194,6 +195,17 @@ def _svm(options: argparse.Namespace, model: Model, train: Dataset, held_out: Da
     if options.plot:
         _plot(options.plot, protocol, outcomes)
     return 0
+
+
+def _kinds(options: argparse.Namespace, model: Model) -> Sequence[str]:
+    """The features asked for, or all that the run has. UsageError for one that it has not."""
+    from alikit.scoring.features import available
+
+    have = available(model)
+    odd = [kind for kind in options.features or [] if kind not in have]
+    if odd:
+        raise UsageError(f"--features {odd[0]}: this run has {', '.join(have)}")
+    return options.features or have
 
 
 def _plot(path: Path, protocol: Protocol, outcomes: list[tuple[str, Outcome]]) -> None:

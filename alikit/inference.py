@@ -22,13 +22,13 @@ import numpy as np
 from alikit import ops
 from alikit.autograd import Tensor, no_grad
 from alikit.errors import DataError
-from alikit.models import ALI
+from alikit.models import Generative
 from alikit.nn import Layer, Pass
 from alikit.training import runs, state
 from alikit.training.config import Config
 
 CHUNK = 100
-HIDDEN_LAYERS = 3  # of the encoder, counted from its end, whose outputs are features (method 5.1)
+HIDDEN_LAYERS = 3  # of the encoder, counted from its end, whose outputs are features (method 6.1)
 TOWER_LAYERS = 2  # of D's tower on x
 PATHS = ("linear", "spherical")
 
@@ -53,7 +53,7 @@ class Model:
     shape    (H, W, C) of an input;  nz: size of a code
     """
 
-    def __init__(self, networks: ALI, config: Config, step: int, averaged: bool):
+    def __init__(self, networks: Generative, config: Config, step: int, averaged: bool):
         self.networks, self.config, self.step, self.averaged = networks, config, step, averaged
         self.shape, self.nz = networks.spec.image, networks.spec.nz
 
@@ -61,6 +61,8 @@ class Model:
         """Codes z ~ q(z | x), sampled as in the paper (method 1.4).
 
         x   (N, H, W, C), uint8 or floats in [0, 1];  seed: of the noise.  Returns z: (N, nz) float32.
+
+        ValueError for a GAN, which has no encoder.
         """
         x = self._input(x)
         how = Pass(seed=seed)
@@ -72,23 +74,29 @@ class Model:
         return _joined(parts, (0, self.nz)).reshape(len(x), self.nz)
 
     def posterior(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """mu and sigma of q(z | x): (N, nz) each. ValueError for the mixture, whose encoder is not Gaussian."""
-        if self.networks.spec.noise:
-            raise ValueError("posterior: the mixture's encoder is a network of noise; it has no mu and sigma")
+        """mu and sigma of q(z | x): (N, nz) each. ValueError for an encoder that is not Gaussian (ALI's of points)."""
         x = self._input(x)
         with no_grad():
             pairs = [self.networks.code_parameters(Tensor(x[a : a + CHUNK]), Pass()) for a in range(0, len(x), CHUNK)]
+        if None in pairs:
+            raise ValueError("posterior: this run's encoder is not Gaussian; it has no mu and sigma")
         mu, sigma = (_joined([p[k] for p in pairs if p], (0, self.nz)).reshape(len(x), self.nz) for k in (0, 1))
         return mu, sigma
 
+    @property
+    def gaussian(self) -> bool:
+        """Whether there is an encoder, and it gives mu and sigma."""
+        spec = self.networks.spec
+        return self.networks.encodes and not spec.noise and spec.encoder[-1].maps == 2 * self.nz
+
     def examine(self, x: np.ndarray, seed: int = 0, first: int = 0) -> Examined:
-        """Everything that one pass through the encoder gives. ValueError for the mixture, or without images.
+        """Everything that one pass through a Gaussian encoder gives. ValueError without one, or without images.
 
         seed    of the noise;  first: the place of x[0] in a longer list that comes in pieces, a multiple of CHUNK, so
                 that z is what `encode` would make of the whole list
         """
-        if self.networks.spec.noise:
-            raise ValueError("examine: the mixture's encoder is a network of noise; it has no mu and sigma")
+        if not self.gaussian:
+            raise ValueError("examine: this run has no Gaussian encoder, no mu and sigma")
         x, how, nz = self._input(x), Pass(seed=seed), self.nz
         if not len(x):
             raise ValueError("examine: there are no images")
@@ -103,7 +111,7 @@ class Model:
         return Examined(*(np.concatenate(column) for column in zip(*rows, strict=True)))
 
     def features(self, x: np.ndarray, seed: int = 0, code: str = "sample") -> np.ndarray:
-        """The paper's features for few labels (method 5.1): (N, nz + F), 5376 numbers an image for SVHN.
+        """The paper's features for few labels (method 6.1): (N, nz + F), 5376 numbers an image for SVHN.
 
         The encoder's output, then its last three hidden layers before the leaky ReLU, with population statistics.
 
@@ -113,8 +121,14 @@ class Model:
         return np.concatenate([found.mu if code == "mu" else found.z, found.hidden], axis=1)
 
     def discriminator_features(self, x: np.ndarray) -> np.ndarray:
-        """The last two layers of D's tower on x, before the leaky ReLU (after maxout): (N, F), 4608 for SVHN."""
-        x, layers, parts = self._input(x), self.networks.discriminator.x.layers, []
+        """The last two layers of D's tower on x, before the leaky ReLU (after maxout): (N, F), 4608 for SVHN.
+
+        ValueError for a run without D.
+        """
+        discriminator = getattr(self.networks, "discriminator", None)
+        if discriminator is None:
+            raise ValueError("discriminator_features: this run has no discriminator")
+        x, layers, parts = self._input(x), discriminator.x.layers, []
         with no_grad():
             for a in range(0, len(x), CHUNK):
                 hidden, _ = _walk(layers, Tensor(x[a : a + CHUNK]), TOWER_LAYERS)
@@ -146,7 +160,7 @@ class Model:
     def interpolate(
         self, a: np.ndarray, b: np.ndarray, steps: int = 12, path: str = "linear", seed: int = 0
     ) -> np.ndarray:
-        """Decodings of `steps` codes from those of images a to those of b, both ends included (method 5.2).
+        """Decodings of `steps` codes from those of images a to those of b, both ends included (method 6.2).
 
         a, b   (N, H, W, C), uint8 or floats in [0, 1];  path: see `between`;  seed: of both codes' noise
 
@@ -227,10 +241,9 @@ def load(run: str | Path, warn: Callable[[str], object] = warnings.warn) -> Mode
     path = runs.find_checkpoint(run, warn)
     saved = state.read(path)
     networks = state.build_model(saved.config)
-    averages = state.section(saved.arrays, "ema")
+    arrays, averaged = state.weights(saved)
     try:
-        averaged = averages | state.section(saved.arrays, "ema_statistics")
-        networks.load_state(state.section(saved.arrays, "model") | averaged)
+        networks.load_state(arrays)
     except ValueError as error:
         raise DataError(f"{path}: does not hold the state of its model ({error})") from None
-    return Model(networks, saved.config, saved.step, bool(averages))
+    return Model(networks, saved.config, saved.step, averaged)

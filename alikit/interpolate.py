@@ -82,6 +82,8 @@ def _interpolate(options: argparse.Namespace) -> int:
     model = inference.load(options.run, console.warn)
     if model.config.dataset == "mixture":
         raise UsageError("interpolate shows images; the mixture has points")
+    if not model.networks.encodes:
+        raise UsageError(f"{options.run}: is a GAN, which has no encoder; train one by --model posthoc --decoder RUN")
     x, what = _inputs(options, model)
     _strip(options, model, x)
     print(f"{out}: {len(x) // 2} rows of {options.steps} codes ({what}), {options.path}, step {model.step}")

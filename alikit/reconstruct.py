@@ -72,6 +72,8 @@ def _reconstruct(options: argparse.Namespace) -> int:
     model = inference.load(options.run, console.warn)
     if model.config.dataset == "mixture":
         raise UsageError("reconstruct shows images; a mixture run draws its points and reconstructions as it trains")
+    if not model.networks.encodes:
+        raise UsageError(f"{options.run}: is a GAN, which has no encoder; train one by --model posthoc --decoder RUN")
     x, what = _inputs(options, model)
     draws = [model.reconstruct(x, options.seed + k) for k in range(options.draws)]  # the first is that of --draws 1
     per_row = options.pairs or max(1, 8 // (1 + options.draws))

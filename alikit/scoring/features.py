@@ -1,6 +1,6 @@
 """The features that an SVM is given: the encoder's, and three baselines.
 
-encoder         z ~ q(z | x), or mu, and the last three hidden layers before the leaky ReLU (method 5.1)
+encoder         z ~ q(z | x), or mu, and the last three hidden layers before the leaky ReLU (method 6.1)
 untrained       the same of the run's initial weights: what the architecture knows by itself
 discriminator   the last two layers of D's tower on x: what an ordinary GAN would have learnt
 pixels          the images themselves
@@ -67,6 +67,17 @@ class Features:
         return self._caches[stem]
 
 
+def available(model: Model) -> tuple[str, ...]:
+    """The kinds that a model has: a GAN has no encoder, a VAE no D."""
+    has = {"encoder": model.gaussian, "untrained": model.gaussian, "discriminator": _tower(model) is not None}
+    return tuple(kind for kind in KINDS if has.get(kind, True))
+
+
+def _tower(model: Model) -> Module | None:
+    discriminator = getattr(model.networks, "discriminator", None)
+    return None if discriminator is None else discriminator.x
+
+
 def build(kind: str, model: Model, train: Dataset, used: int, code: str, seed: int) -> Features:
     """Features of a kind for a model.
 
@@ -75,8 +86,7 @@ def build(kind: str, model: Model, train: Dataset, used: int, code: str, seed: i
     """
     if kind == "pixels":
         return Features(kind, "raw pixels", lambda x: x.reshape(len(x), -1).astype(np.float32) / 255)
-    if kind == "discriminator":
-        tower = model.networks.discriminator.x
+    if kind == "discriminator" and (tower := _tower(model)) is not None:
         key = _key(tower)
         return Features(kind, "D's image tower", model.discriminator_features, key, key)
     title = "encoder"

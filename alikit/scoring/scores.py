@@ -1,4 +1,4 @@
-"""Scores of a model on the features of alikit's own classifier, each beside its floor (method 5.3).
+"""Scores of a model on the features of alikit's own classifier, each beside its floor (method 6.3).
 
 Samples are judged against two sets of real images: those trained on (has it copied?) and held-out ones (is it like the
 world?). The floor of such a score is what other training images get in the samples' place, as many of them: no score

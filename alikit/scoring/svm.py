@@ -1,4 +1,4 @@
-"""Features for few labels: linear SVMs on small labelled sets, the protocol of the paper's code (method 5.1).
+"""Features for few labels: linear SVMs on small labelled sets, the protocol of the paper's code (method 6.1).
 
 1. The pool is the training split without its last 10,000 images, which are for validation.
 2. A labelled set holds N images of the pool, as many of each class.
