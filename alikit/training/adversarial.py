@@ -105,6 +105,7 @@ class GanRules(Adversarial):
         if not self.model.discriminator.rows_independent:
             d, g = grad([losses.loss_d, losses.loss_g], [parameters["d"], parameters["g"]])
             return {"d": d, "g": g}
-        samples = losses.glogits_g[len(played.logits) // 2 :]  # of L_G in the logits of the second half
-        d, upstream = row_grad(played.logits, parameters["d"], losses.glogits_d, [(played.x_tilde, samples)])
+        of_d, of_g = losses.glogits
+        samples = played.x_tilde, of_g[len(played.logits) // 2 :]  # the second half of the stack
+        d, upstream = row_grad(played.logits, parameters["d"], of_d, [samples])
         return {"d": d, "g": grad([played.x_tilde], [parameters["g"]], gys=upstream)[0]}
