@@ -152,6 +152,6 @@ class GanRules(Adversarial):
             d, g = grad([losses.loss_d, losses.loss_g], [parameters["d"], parameters["g"]])
             return {"d": d, "g": g}
         of_d, of_g = losses.glogits
-        samples = of_g[len(played.logits) // 2 :]  # of L_G in the logits of the second half
-        d, upstream = row_grad(played.logits, parameters["d"], of_d, [(played.x_tilde, samples)])
+        samples = played.x_tilde, of_g[len(played.logits) // 2 :]  # the second half of the stack
+        d, upstream = row_grad(played.logits, parameters["d"], of_d, [samples])
         return {"d": d, "g": grad([played.x_tilde], [parameters["g"]], gys=upstream)[0]}
