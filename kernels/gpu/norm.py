@@ -46,7 +46,9 @@ def moments_of(x: Array) -> tuple[Array, Array]:
         "counter_ptr": device.counters(table.blocks),
         "out_mean_ptr": mean,
         "out_var_ptr": var,
-        **{"rows": rows, "shares": shares, "each": each},
+        "rows": rows,
+        "shares": shares,
+        "each": each,
     }
     constants = {"X_PITCH": device.pitch(x), "T": table, "AT_ONCE": merged_at_once(table)}
     work = Work(x.size * x.dtype.itemsize, 8 * channels, 4 * x.size)
@@ -81,9 +83,17 @@ def batch_norm_leaky_relu(
     table = table_of(y)
     random, constants = dropout_arguments(dropout)
     arguments = {
-        **{"x_ptr": x, "gamma_ptr": gamma, "beta_ptr": beta, "mean_ptr": mean, "var_ptr": var},
-        **{"y_ptr": y, "out_inv_std_ptr": inv_std},
-        **{"rows": rows_of(x, table), "eps": float(eps), "slope": float(slope), **random},
+        "x_ptr": x,
+        "gamma_ptr": gamma,
+        "beta_ptr": beta,
+        "mean_ptr": mean,
+        "var_ptr": var,
+        "y_ptr": y,
+        "out_inv_std_ptr": inv_std,
+        "rows": rows_of(x, table),
+        "eps": float(eps),
+        "slope": float(slope),
+        **random,
     }
     work = Work(x.size * x.dtype.itemsize, y.size * y.dtype.itemsize, 4 * x.size)
     grid = grid_of(rows_of(x, table), table)
@@ -149,7 +159,10 @@ def _grad_sums(arguments: dict[str, Any], count: int, table: Table, dropout: Dro
         "part_ptr": device.empty((count, 2, shares, channels)),
         "counter_ptr": device.counters(count * table.blocks),
         "out_sums_ptr": sums,
-        **{"rows": rows, "shares": shares, "each": each, **random},
+        "rows": rows,
+        "shares": shares,
+        "each": each,
+        **random,
     }
     constants |= {"GY_PITCH": device.pitch(gy), "X_PITCH": device.pitch(x)}
     constants |= {"T": table, "AT_ONCE": merged_at_once(table)}

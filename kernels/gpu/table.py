@@ -1,7 +1,7 @@
 """Activations as tables, for kernels that do little more than read and write them.
 
 A row is a pixel and its columns the channels, or a row is a whole image and its columns are all channels of all its
-pixels (an untied bias has one number for each of those). A program treats a tile of BM rows and BN columns: neighbouring
+pixels (an untied bias has one number for each of those). A program treats a tile of BM rows and BN columns: adjacent
 threads move neighbouring 16 bytes, and what belongs to a column is read once for the tile.
 
 Columns are counted in memory, pads included, with the pitch of the array that is written: column n is channel
@@ -145,11 +145,11 @@ def spots(row0, rows, n0, PITCH: tl.constexpr, T: tl.constexpr):
     r = tl.arange(0, T.BM)[:, None]
     n = (n0 + tl.arange(0, T.BN))[None, :]
     mask = (row0 + r < rows) & (n < T.columns)
-    if PITCH == T.pitch:
+    if T.pitch == PITCH:
         offs = r * T.columns + n
     else:
         offs = r * (T.pixels * PITCH) + n // T.pitch * PITCH + n % T.pitch
-        if PITCH < T.pitch:
+        if T.pitch > PITCH:
             mask = mask & (n % T.pitch < PITCH)
     return offs, mask
 
