@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from alikit.autograd import Tensor
@@ -73,6 +73,14 @@ class Module:
                 yield prefix + name, value
         for name, child in self.children():
             yield from child.named_parameters(f"{prefix}{name}.")
+
+    def move(self, put: Callable[[Any], Any]) -> None:
+        """Replaces the array of every parameter and buffer of the tree by put(array), say its copy on a device."""
+        for module in self.modules():
+            module.buffers = {name: put(array) for name, array in module.buffers.items()}
+            for value in vars(module).values():
+                if isinstance(value, Parameter):
+                    value.data = put(value.data)
 
     def parameters(self) -> list[Parameter]:
         """Every Parameter of the tree."""
