@@ -39,7 +39,7 @@ def record_step(preset: str, precision: str = "bf16", batch: int | None = None, 
     settings = replace(chosen, device="cuda", precision=precision, batch_size=batch or chosen.batch_size)
     with device.use("plan", arch):
         trainer = state.build_trainer(settings)
-        stepper = DeviceStepper(trainer, _blank_feed(settings, trainer), precision=precision, graph=False)
+        stepper = DeviceStepper(trainer, _blank_feed(settings, trainer), graph=False)
         with recording() as launches:
             stepper.step(0)
     return launches

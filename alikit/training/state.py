@@ -59,10 +59,10 @@ def build_trainer(config: Config) -> Trainer:
     settings = AdamSettings(config.lr, config.beta1, config.beta2, config.adam_eps)
     _, rules = GAMES[config.game]
     model: Any = build_model(config)
-    if config.device != "cpu":
+    if config.device == "cuda":
         to_device(model, config.precision)
     game = adversarial.AliceRules(model, config.reconstruction) if config.reconstruction else rules(model)
-    return Trainer(game, settings, seed=config.seed, ema=config.ema)
+    return Trainer(game, settings, seed=config.seed, ema=config.ema, precision=config.precision)
 
 
 def _sections(trainer: Trainer) -> dict[str, dict[str, Any]]:
