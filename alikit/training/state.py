@@ -11,7 +11,7 @@ import numpy as np
 
 import alikit
 from alikit import models
-from alikit.backend import to_numpy
+from alikit.backend import compute_dtype, to_numpy
 from alikit.errors import DataError, UsageError
 from alikit.models import Generative
 from alikit.optim import AdamSettings
@@ -54,7 +54,8 @@ def build_trainer(config: Config) -> Trainer:
     _, rules = GAMES[config.game]
     model: Any = build_model(config)
     game = adversarial.AliceRules(model, config.reconstruction) if config.reconstruction else rules(model)
-    return Trainer(game, settings, seed=config.seed, ema=config.ema)
+    low = compute_dtype(config.precision) if config.precision == "bf16" else None
+    return Trainer(game, settings, seed=config.seed, ema=config.ema, low=low)
 
 
 def _sections(trainer: Trainer) -> dict[str, dict[str, Any]]:

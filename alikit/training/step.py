@@ -31,14 +31,17 @@ class Trainer:
         result = trainer.step(x, 0)          # x: (M, H, W, C) float32 in [0, 1]
 
     ema         rate of the moving average of the generators' weights, None for none
+    low         dtype of the weights that a step computes with, where it is lower than theirs
     reference   training images for the statistics of averaged weights, (N, H, W, C): set before they are looked at
     """
 
     reference: Any = None
 
-    def __init__(self, rules: Rules, settings: AdamSettings, *, seed: int = 0, ema: float | None = None):
+    def __init__(
+        self, rules: Rules, settings: AdamSettings, *, seed: int = 0, ema: float | None = None, low: Any = None
+    ):
         self.rules, self.model, self.seed = rules, rules.model, seed
-        self.adams = {player: Adam(named, settings) for player, named in rules.players().items()}
+        self.adams = {player: Adam(named, settings, low) for player, named in rules.players().items()}
         self.ema = EMA(self.adams["g"].flat, ema) if ema else None
 
     def compute(self, x: Any, how: Pass) -> Computed:
