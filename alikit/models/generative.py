@@ -100,7 +100,8 @@ class Generative(Module):
         if bias is None or bias.ndim != 3:
             return
         mean = np.clip(np.mean(images, axis=0, dtype=np.float64), 1e-7, 1 - 1e-7)
-        bias.data[...] = np.log(mean / (1 - mean))
+        bias.master[...] = np.log(mean / (1 - mean))
+        bias.refresh()
 
     @cached_property
     def _norms(self) -> tuple[BatchNormLeakyReLU, ...]:

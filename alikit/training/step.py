@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alikit.backend import to_numpy
+from alikit.backend import compute_dtype, to_numpy
 from alikit.errors import DivergedError
 from alikit.nn import Pass
 from alikit.optim import EMA, Adam, AdamSettings
@@ -47,7 +47,8 @@ class Trainer:
         precision: str = "fp32",
     ):
         self.rules, self.model, self.seed, self.precision = rules, rules.model, seed, precision
-        self.adams = {player: Adam(named, settings) for player, named in rules.players().items()}
+        low = compute_dtype(precision) if precision == "bf16" else None
+        self.adams = {player: Adam(named, settings, low) for player, named in rules.players().items()}
         self.ema = EMA(self.adams["g"].flat, ema) if ema else None
 
     def compute(self, x: Any, how: Pass) -> Computed:
