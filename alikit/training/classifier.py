@@ -20,7 +20,7 @@ from alikit.autograd import Tensor, grad, no_grad
 from alikit.data import Dataset, EpochOrder
 from alikit.errors import AlikitError, DataError, DivergedError
 from alikit.models.classifier import FEATURES, Classifier
-from alikit.nn import BatchNormLeakyReLU, Module, Pass
+from alikit.nn import BatchNormLeakyReLU, Module, Pass, update_statistics
 from alikit.optim import Adam, AdamSettings
 from alikit.training import checkpoint
 from alikit.training.feed import as_input
@@ -108,7 +108,7 @@ def train(
             _step(network, adam, as_input(dataset, rows), dataset.labels_of(rows), classes, step, recipe)
         else:
             network(Tensor(as_input(dataset, rows)), Pass(training=True, step=step))
-        _update_statistics(network)
+        update_statistics([m for m in network.modules() if isinstance(m, BatchNormLeakyReLU)])
         if step + 1 == steps or (step + 1) % SAVE_EVERY == 0:
             _save(path, network, adam, step + 1)
     return network
@@ -137,12 +137,6 @@ def predict(network: Classifier, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         return np.empty((0, FEATURES), np.float32), np.empty((0, 0), np.float32)
     features, logits = (np.concatenate(column) for column in zip(*parts, strict=True))
     return features, logits
-
-
-def _update_statistics(network: Classifier) -> None:
-    for module in network.modules():
-        if isinstance(module, BatchNormLeakyReLU):
-            module.update_statistics()
 
 
 def _save(path: Path, network: Classifier, adam: Adam, step: int) -> None:
