@@ -156,7 +156,8 @@ def adam_step(
     parts = [len(g) if g.ndim == 5 else 1 for g in grads]
     sizes = [g.size // n for g, n in zip(grads, parts, strict=True)]
     _check(grads, sizes, lows, out, out_m, out_v, step)
-    table, blocks, places = _table(grads, sizes, parts, lows, (lr, beta1, beta2))
+    aligned = math.gcd(16, *(device.address(buffer) for buffer in (out, out_m, out_v))) == 16
+    table, blocks, places = _table(grads, sizes, parts, lows, (lr, beta1, beta2), aligned)
     norms = device.empty(len(grads))
     clocked = device.is_device(step)
     arguments = {
@@ -192,8 +193,9 @@ def _check(
 
 
 def _table(
-    grads: Sequence[Array], sizes: list[int], parts: list[int], lows: list[Any], settings: tuple[float, float, float]
-) -> tuple[Array, int, int]:
+    grads: Sequence[Array], sizes: list[int], parts: list[int], lows: list[Any], settings: tuple[float, float, float],
+    buffers_aligned: bool,
+) -> tuple[Array, int, int]:  # fmt: skip
     """(table, blocks, places): header, first block of each row's tensor, rows; tensors of most parts first."""
     lr, beta1, beta2 = settings
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
@@ -203,7 +205,8 @@ def _table(
         g, low, size = grads[i], lows[i], sizes[i]
         channels = 1 if low is None else low.shape[-1]
         pitch = 1 if low is None else device.pitch(low)
-        aligned = device.address(g) % 16 == 0 and starts[i] % 4 == 0 and (parts[i] == 1 or size % 4 == 0)
+        aligned = buffers_aligned and starts[i] % 4 == 0 and device.address(g) % 16 == 0
+        aligned = aligned and (parts[i] == 1 or size % 4 == 0)
         aligned = aligned and (low is None or (pitch == channels and device.address(low) % 8 == 0))
         rows += [g, low, starts[i], size, parts[i], channels, pitch, int(aligned), i, blocks]
         firsts.append(blocks)
