@@ -18,7 +18,8 @@ The contract that every kernel keeps:
 KERNELS = {
     "activation": ("apply_activation", "bias_activation_grad", "dropout", "scale_rows"),
     "adam": ("adam_step", "moving_average"),
-    "batch": ("gather_batch", "tick"),
+    "batch": ("gather_batch",),
+    "clock": ("record_step",),
     "conv": ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "conv2d_backward"),
     "join": ("join", "join_grad"),
     "loss": ("adversarial_losses",),

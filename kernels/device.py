@@ -18,7 +18,8 @@ import numpy as np
 from .arrays import Array
 from .guards import Guards
 from .host import HOST, DeviceArray
-from .launch import address, arch, mode, use
+from .launch import arch, mode, use
+from .record import address
 
 __all__ = ["DeviceArray", "address", "arch", "mode", "use"]
 
@@ -152,10 +153,7 @@ class Uploads(list):
     def upload(self) -> None:
         """Copies every content to its array."""
         for array, values in self:
-            if isinstance(array, DeviceArray):
-                array[...] = values
-            else:
-                array.set(values)
+            array.set(values)
 
 
 @contextlib.contextmanager

@@ -12,62 +12,23 @@ Kernel files import `jit` and `tl` from here, so that they can be imported where
 from __future__ import annotations
 
 import contextlib
-import inspect
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from . import binary, cuda, host, ptx
+from .binary import Binary
+from .record import TYPES, Int64, Launch, Work, address, describe
+from .source import Kernel, Language, launch_key
+
+__all__ = ["Int64", "Launch", "Launches", "Work", "arch", "compiled", "jit", "launch", "mode", "recording", "use"]
+
 MODES = ("cuda", "interpreted", "plan")
 PLAN_ARCH = 90
-
-#: NumPy's name of a type -> Triton's
-TYPES = {
-    "bool": "i1",
-    "int8": "i8",
-    "int16": "i16",
-    "int32": "i32",
-    "int64": "i64",
-    "uint8": "u8",
-    "uint16": "u16",
-    "uint32": "u32",
-    "uint64": "u64",
-    "float16": "fp16",
-    "bfloat16": "bf16",
-    "float32": "fp32",
-    "float64": "fp64",
-}
-
-
-class Work(NamedTuple):
-    """What a launch cannot avoid: bytes read, bytes written, floating-point operations."""
-
-    read: int = 0
-    written: int = 0
-    flops: int = 0
-
-
-class Int64(int):
-    """A number that is passed as 64 bits however small it is."""
-
-
-class Launch(NamedTuple):
-    """A launch as recorded: everything that decides the code, and the work it does."""
-
-    kernel: Any
-    grid: tuple[int, int, int]
-    signature: tuple[tuple[str, str], ...]  # parameter -> "*bf16", "i32", "fp32", ... or "constexpr", in order
-    constants: tuple[tuple[str, Any], ...]
-    unaligned: tuple[str, ...]  # pointers that are not multiples of 16 bytes
-    warps: int
-    stages: int
-    work: Work
-
-    @property
-    def name(self) -> str:
-        """The kernel's name."""
-        return self.kernel.fn.__name__
 
 
 class _State:
@@ -98,29 +59,47 @@ def use(mode: str, arch: int = PLAN_ARCH) -> Iterator[None]:
 
 def arch() -> int:
     """Compute capability of the device, 90 for 9.0; that which was asked for where there is no device."""
-    if mode() != "cuda":
-        return _State.arch
-    import cupy
+    return cuda.driver().arch() if mode() == "cuda" else _State.arch
 
-    return int(cupy.cuda.Device().compute_capability)
+
+class Launches(list[Launch]):
+    """Launches in order. `foreign`: names of what ran beside our kernels, where the device is not a real one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.foreign: list[str] = []
 
 
 @contextlib.contextmanager
-def recording() -> Iterator[list[Launch]]:
+def recording() -> Iterator[Launches]:
     """Every launch within the block is also appended to the list that is given, whatever the device."""
-    launches: list[Launch] = []
+    launches = Launches()
     before = _State.recorders
     _State.recorders = (*before, launches)
+    host.observers.append(launches.foreign)
     try:
         yield launches
     finally:
         _State.recorders = before
+        host.observers[:] = [names for names in host.observers if names is not launches.foreign]
+
+
+@functools.cache
+def _triton() -> Any:
+    """Triton, or None where it is not installed."""
+    try:
+        import triton
+    except ImportError:
+        return None
+    return triton
 
 
 def __getattr__(name: str) -> Any:
     """`tl` is triton.language, imported when a kernel file asks for it."""
     if name != "tl":
         raise AttributeError(name)
+    if _triton() is None:
+        return Language()
     import triton.language
 
     return triton.language
@@ -128,9 +107,7 @@ def __getattr__(name: str) -> Any:
 
 def jit(fn: Callable) -> Any:
     """Marks a kernel, or a function that kernels call."""
-    import triton
-
-    return triton.jit(fn)
+    return Kernel(fn) if _triton() is None else _triton().jit(fn)
 
 
 def launch(
@@ -148,83 +125,126 @@ def launch(
     kernel     a function under `jit`
     grid       number of programs along up to three axes
     arguments  by name: device arrays, or None for one that the constants switch off; ints are 32 bits (64 where they
-               do not fit, or as `Int64`), floats 32 bits
+               do not fit, or as `Int64`), floats 32 bits. Nothing is known of a number when the kernel is compiled:
+               a mask `offs < n` forbids wide loads, `offs < rows * ROW` with a constant ROW = 16 k does not
     constants  by name: the kernel's tl.constexpr parameters
     """
-    grid = grid if isinstance(grid, tuple) else (grid,)
-    whole: Any = (*grid, 1, 1)[:3]
-    signature, unaligned = _describe(kernel, arguments, constants)
-    record = Launch(
-        kernel, whole, signature, tuple(constants.items()), unaligned, warps, stages, Work() if work is None else work
-    )
+    on_cuda = mode() == "cuda"
+    if on_cuda and not _State.recorders:
+        key = cuda.call_key(kernel, grid, arguments, constants, warps, stages)
+        if cuda.run_again(key):
+            return
+    whole: Any = (*(grid if isinstance(grid, tuple) else (grid,)), 1, 1)[:3]
+    signature, unaligned = describe(kernel, arguments, constants)
+    record = Launch(kernel, whole, signature, tuple(constants.items()), unaligned, warps, stages, work or Work())
     for launches in _State.recorders:
         launches.append(record)
     if 0 in whole or mode() == "plan":
         return
-    if mode() == "interpreted":
+    if on_cuda:
+        cuda.run(cuda.call_key(kernel, grid, arguments, constants, warps, stages), record, arguments, _for_this_device)
+    else:
         _interpret(record, arguments, constants)
-        return
-    raise NotImplementedError("launch: the CUDA device")
 
 
-def address(x: Any) -> int:
-    """Where an array's first element lies."""
-    return x.ctypes.data if isinstance(x, np.ndarray) else x.data.ptr
+def _for_this_device(record: Launch) -> Binary:
+    return compiled(record, arch())
 
 
-def _parameters(kernel: Any) -> dict[str, bool]:
-    """Parameters in order; whether each is a constant. Kept on the kernel: looking is slow."""
-    fn = kernel.fn
-    if not hasattr(fn, "_parameters"):
-        found = inspect.signature(fn).parameters.values()
-        fn._parameters = {p.name: "constexpr" in str(getattr(p.annotation, "__name__", p.annotation)) for p in found}
-    return fn._parameters
+def compiled(record: Launch, arch: int, *, lines: bool = True, shipped: bool = True) -> Binary:
+    """The code of a launch for an architecture: one that came with alikit, else from the cache, else compiled now.
 
-
-def _describe(
-    kernel: Any, arguments: Mapping[str, Any], constants: Mapping[str, Any]
-) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
-    """Types of the parameters, and the pointers that are not aligned; TypeError where names do not fit."""
-    parameters = _parameters(kernel)
-    wanted = {name for name, constant in parameters.items() if constant}
-    if wanted != constants.keys() or parameters.keys() - wanted != arguments.keys():
-        raise TypeError(
-            f"{kernel.fn.__name__}: arguments {sorted(arguments)} and constants {sorted(constants)} are not its "
-            f"parameters {sorted(parameters.keys() - wanted)} and {sorted(wanted)}"
+    lines   keep the table of source lines, which profilers read and which makes the cubin three times as large
+    shipped whether those that came with alikit count
+    """
+    key = launch_key(record, arch)
+    found = binary.shipped(key, arch) if shipped else None
+    if found is not None:
+        return found
+    if _triton() is None:
+        raise RuntimeError(
+            f"{record.name}: its code for sm_{arch} does not come with alikit in this form, and Triton, which would "
+            "compile it, is not installed (pip install triton)"
         )
-    types = tuple(
-        (name, "constexpr" if constant else _type(name, arguments[name])) for name, constant in parameters.items()
+    key = f"{key[:32]}-{record.kernel.cache_key[:32]}-{_triton().__version__}{'' if lines else '-bare'}"
+    found = binary.load(cache_folder(), key)
+    if found is None:
+        found = _compile(record, arch, lines)
+        binary.save(cache_folder(), key, found)
+    return found
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: $ALIKIT_CACHE, else the user's cache folder."""
+    chosen = os.environ.get("ALIKIT_CACHE")
+    if chosen:
+        return Path(chosen).expanduser() / "cubins"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("alikit", appauthor=False) / "cubins"
+
+
+def tool(name: str) -> str:
+    """Path of one of NVIDIA's programs that Triton brings along."""
+    return getattr(_triton().knobs.nvidia, name).path
+
+
+def _compile(record: Launch, arch: int, lines: bool) -> Binary:
+    made = ask_triton(record, arch, lines=lines)
+    facts = made.metadata
+    if facts.global_scratch_size or facts.profile_scratch_size or facts.num_ctas != 1:
+        raise RuntimeError(f"{record.name}: needs scratch memory or clusters, which `launch` does not give")
+    hidden = ptx.hidden(record.runtime, ptx.parameters(made.asm["ptx"]))
+    return Binary(facts.name, made.asm["cubin"], facts.shared, facts.num_warps, hidden, _triton().__version__)
+
+
+def ask_triton(record: Launch, arch: int, *, lines: bool = True) -> Any:
+    """Triton's own record of a compiled launch: `asm` ("ttgir", "ptx", "cubin") and `metadata`. No GPU is needed."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    constants = dict(record.constants)
+    places = {name: (place,) for place, (name, _) in enumerate(record.signature)}
+    source = ASTSource(
+        fn=record.kernel,
+        signature=dict(record.signature),
+        constexprs={places[name]: constants.get(name) for name, kind in record.signature if kind == "constexpr"},
+        attrs={
+            places[name]: [["tt.divisibility", 16]]
+            for name, kind in record.signature
+            if kind[0] == "*" and name not in record.unaligned
+        },
     )
-    unaligned = tuple(name for name, kind in types if kind[0] == "*" and address(arguments[name]) % 16)
-    return types, unaligned
+    # fusing multiplications and additions is Triton's default up to 3.9 and not afterwards: so it is said
+    options = {"num_warps": record.warps, "num_stages": record.stages, "enable_fp_fusion": True}
+    with triton.knobs.compilation.scope():
+        # Triton's own cache does not see what properties of a record among the constants give: `launch_key` does
+        triton.knobs.compilation.always_compile = True
+        triton.knobs.compilation.disable_line_info = not lines
+        return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
 
 
-def _type(name: str, value: Any) -> str:
-    """Triton's name for the type of an argument."""
-    if value is None:
-        return "constexpr"
-    if hasattr(value, "shape") and not isinstance(value, np.generic):
-        if type(value) is np.ndarray:
-            raise TypeError(f"{name}: an array in host memory; kernels take arrays of the device")
-        return "*" + TYPES[value.dtype.name]
-    if isinstance(value, np.bool_ | bool):
-        raise TypeError(f"{name}: flags are constants, found {value!r} among the arguments")
-    if isinstance(value, np.integer):
-        return TYPES[value.dtype.name]
-    if isinstance(value, Int64):
-        return "i64"
-    if isinstance(value, int):
-        return "i32" if -(2**31) <= value < 2**31 else "i64" if -(2**63) <= value < 2**63 else "u64"
-    if isinstance(value, float | np.floating):
-        return "fp32"
-    raise TypeError(f"{name}: neither an array of the device nor a number: {value!r}")
+@functools.cache
+def _interpreter() -> Any:
+    """Triton's interpreter. Its numbers are arrays of one element, which NumPy since 2.4 does not take for numbers."""
+    from triton.runtime import interpreter
+
+    patch = interpreter._patch_lang_tensor
+
+    def patch_and_count(tensor: Any, scope: Any) -> None:
+        patch(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    interpreter._patch_lang_tensor = patch_and_count
+    return interpreter
 
 
 def _interpret(record: Launch, arguments: Mapping[str, Any], constants: Mapping[str, Any]) -> None:
     """Runs in Triton's interpreter. It takes tensors ready made, so no array needs to look like one of torch's."""
     import triton.language as tl
-    from triton.runtime.interpreter import TensorHandle
 
+    handle = _interpreter().TensorHandle
     values: dict[str, Any] = {}
     for name, kind in record.signature:
         if kind == "constexpr":
@@ -233,6 +253,6 @@ def _interpret(record: Launch, arguments: Mapping[str, Any], constants: Mapping[
         pointer = kind[0] == "*"
         dtype = tl.str_to_ty(kind, None)
         value = address(arguments[name]) if pointer else arguments[name]
-        host = np.uint64 if pointer else np.dtype(next(k for k, v in TYPES.items() if v == kind))
-        values[name] = tl.tensor(TensorHandle(np.array([value], host), dtype), dtype)
+        kind_on_host = np.uint64 if pointer else np.dtype(next(k for k, v in TYPES.items() if v == kind))
+        values[name] = tl.tensor(handle(np.array([value], kind_on_host), dtype), dtype)
     record.kernel[record.grid](**values)

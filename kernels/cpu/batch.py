@@ -1,8 +1,4 @@
-"""Fetching a batch: rows of the uint8 data set, in the order asked for, scaled to [0, 1] (method 3.4); the clock.
-
-A clock is an array [seed, step, updates] that stands for a step's number where a step is recorded once and run many
-times: the batch, the random numbers and Adam's t follow from it.
-"""
+"""Fetching a batch: rows of the uint8 data set, in the order asked for, scaled to [0, 1] (method 3.4)."""
 
 from __future__ import annotations
 
@@ -18,6 +14,7 @@ def gather_batch(
     scale: float = 1 / 255,
     dtype: type = np.float32,
     count: int | None = None,
+    rows: int | None = None,
     clock: np.ndarray | None = None,
 ) -> np.ndarray:
     """Rows of a data set as numbers.
@@ -26,6 +23,7 @@ def gather_batch(
     indices  (B,) integers in [0, N); with a clock the order of a whole epoch, (n,)
     count    with a clock: rows of a batch, B. Batch p = clock[1] % ceil(n / B) of the epoch is fetched, of which the
              last one may be smaller
+    rows     with a clock: how many rows that batch has, B by default; a device cannot ask its clock before it launches
     clock    (3,) int64: [seed, step, updates]
 
     Returns (B, ...) of `dtype`: images[indices] * scale. ValueError where an index lies outside.
@@ -35,6 +33,8 @@ def gather_batch(
     if count is not None and clock is not None:
         start = int(clock[1]) % -(-len(indices) // count) * count
         indices = indices[start : start + count]
+        if rows is not None and rows != len(indices):
+            raise ValueError(f"gather_batch: the batch has {len(indices)} rows, not {rows}")
     if len(indices) and not (int(np.min(indices)) >= 0 and int(np.max(indices)) < len(images)):
         raise ValueError(f"gather_batch: indices must lie in [0, {len(images)})")
     out = np.empty((len(indices), *images.shape[1:]), dtype)
@@ -44,10 +44,3 @@ def gather_batch(
 
     split(share, len(indices), work=out.size)
     return out
-
-
-def tick(*, out_clock: np.ndarray) -> None:
-    """The end of a step: out_clock: (3,) int64, [seed, step, updates]; step and updates grow by one."""
-    if out_clock.shape != (3,):
-        raise ValueError(f"tick: out_clock has shape {out_clock.shape}, wanted (3,)")
-    out_clock[1:] += 1

@@ -1,4 +1,4 @@
-"""Fetching a batch: rows of the uint8 data set, in the order asked for, scaled to [0, 1] (method 3.4); the clock.
+"""Fetching a batch: rows of the uint8 data set, in the order asked for, scaled to [0, 1] (method 3.4).
 
 The data set lies on the device, so that a step fetches its own batch: which one follows from the clock. A lane makes a
 pixel: it loads C bytes and stores them with the pixel's pads in pieces of 16 bytes.
@@ -19,7 +19,7 @@ BLOCK = 256  # pixels a program
 
 
 @jit
-def gather_batch_kernel(images_ptr, indices_ptr, clock_ptr, out_ptr, images, positions, rows, scale,
+def gather_batch_kernel(images_ptr, indices_ptr, clock_ptr, out_ptr, images, positions, count, rows, scale,
                         CLOCKED: tl.constexpr, PIXELS: tl.constexpr, C: tl.constexpr, PITCH: tl.constexpr,
                         COLUMNS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """images: (images, PIXELS, C), indices: (positions,), out: (rows, PIXELS, PITCH)."""
@@ -27,7 +27,7 @@ def gather_batch_kernel(images_ptr, indices_ptr, clock_ptr, out_ptr, images, pos
     column = tl.arange(0, COLUMNS)[None, :]
     position = pixel // PIXELS
     if CLOCKED:
-        position += tl.load(clock_ptr + 1).to(tl.int32) % tl.cdiv(positions, rows) * rows
+        position += tl.load(clock_ptr + 1).to(tl.int32) % tl.cdiv(positions, count) * count
     mask = pixel < rows * PIXELS
     index = tl.load(indices_ptr + position, mask=mask & (position < positions), other=-1)
     inside = (index >= 0) & (index < images)
@@ -45,6 +45,7 @@ def gather_batch(
     scale: float = 1 / 255,
     dtype: Any = np.float32,
     count: int | None = None,
+    rows: int | None = None,
     clock: Array | None = None,
 ) -> Array:
     """Rows of a data set as numbers.
@@ -53,16 +54,18 @@ def gather_batch(
     indices  (B,) int64 in [0, N); with a clock the order of a whole epoch, (n,)
     dtype    float32 or bfloat16
     count    with a clock: rows of a batch, B. Batch p = clock[1] % ceil(n / B) of the epoch is fetched
+    rows     with a clock: how many rows that batch has, B by default
     clock    (3,) int64: [seed, step, updates]
 
     Returns (B, ...) of `dtype`, in padded pixels where it has more than one axis: images[indices] * scale. The host
-    does not see where the indices point, nor how many the epoch's last batch has: rows without an image are NaN.
+    does not see where the indices point: rows without an image are NaN.
     """
     if (count is None) != (clock is None) or (count is not None and count < 1):
         raise ValueError(f"gather_batch: a clock goes with a count of at least 1, found count {count}")
     if indices.dtype != np.int64 or indices.ndim != 1:
         raise ValueError(f"gather_batch: indices are {indices.shape} {indices.dtype}, wanted (B,) int64")
-    rows = len(indices) if count is None else count
+    count = len(indices) if count is None else count
+    rows = count if rows is None else rows
     shape = (rows, *images.shape[1:])
     flat = len(shape) == 1
     out = device.empty(shape, dtype) if flat else device.empty_activation(shape, dtype)
@@ -70,7 +73,7 @@ def gather_batch(
     pixels = math.prod(shape[1:-1])
     arguments = {
         "images_ptr": images, "indices_ptr": indices, "clock_ptr": clock, "out_ptr": out, "images": len(images),
-        "positions": len(indices), "rows": rows, "scale": scale,
+        "positions": len(indices), "count": count, "rows": rows, "scale": scale,
     }  # fmt: skip
     constants = {"CLOCKED": clock is not None, "PIXELS": pixels, "C": channels, "PITCH": pitch, "BLOCK": BLOCK}
     columns = 1 << (pitch - 1).bit_length()
@@ -79,17 +82,3 @@ def gather_batch(
     grid = -(-rows * pixels // BLOCK)
     launch(gather_batch_kernel, grid, arguments, {**constants, "COLUMNS": columns}, stages=1, work=work)
     return out
-
-
-@jit
-def tick_kernel(clock_ptr):
-    """One thread of one program: nobody else may write to the clock."""
-    tl.store(clock_ptr + 1, tl.load(clock_ptr + 1) + 1)
-    tl.store(clock_ptr + 2, tl.load(clock_ptr + 2) + 1)
-
-
-def tick(*, out_clock: Array) -> None:
-    """The end of a step: out_clock: (3,) int64, [seed, step, updates]; step and updates grow by one."""
-    if out_clock.shape != (3,) or out_clock.dtype != np.int64:
-        raise ValueError(f"tick: out_clock has shape {out_clock.shape} {out_clock.dtype}, wanted (3,) int64")
-    launch(tick_kernel, 1, {"clock_ptr": out_clock}, {}, warps=1, stages=1, work=Work(16, 16, 2))

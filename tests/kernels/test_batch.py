@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from alikit.kernels.cpu.batch import gather_batch, tick
+from alikit.kernels.cpu.batch import gather_batch
 
 
 @pytest.mark.parametrize("indices", [[2, 0, 2, 9, 5], [7], []], ids=["with a repeat", "one", "none"])
@@ -45,6 +45,8 @@ def test_a_clock_picks_the_batch_of_its_step(step: int, stream: Callable) -> Non
     found = gather_batch(images, order, count=4, clock=np.array([5, step, 77]))
     first = step % 3 * 4
     np.testing.assert_array_equal(found, gather_batch(images, order[first : first + 4]))
+    with pytest.raises(ValueError, match=f"the batch has {len(found)} rows, not 3"):
+        gather_batch(images, order, count=4, rows=3, clock=np.array([5, step, 77]))
 
 
 def test_rows_of_another_dtype(stream: Callable) -> None:
@@ -52,14 +54,6 @@ def test_rows_of_another_dtype(stream: Callable) -> None:
     found = gather_batch(images, np.arange(10), dtype=np.float64)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, images / 255, rtol=1e-15)
-
-
-def test_a_clock_ticks() -> None:
-    clock = np.array([5, 8, 3])
-    tick(out_clock=clock)
-    assert clock.tolist() == [5, 9, 4]
-    with pytest.raises(ValueError, match=r"tick: out_clock has shape \(2,\), wanted \(3,\)"):
-        tick(out_clock=clock[:2])
 
 
 @pytest.mark.parametrize("options", [{"count": 4}, {"clock": np.zeros(3, np.int64)}, {"count": 0, "clock": np.ones(3)}])
