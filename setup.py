@@ -34,10 +34,17 @@ setup(
         "threadpoolctl>=3.2",
     ],
     extras_require={
-        "cuda12": ["cupy-cuda12x[ctk]>=14", 'triton>=3.6; sys_platform == "linux"'],
-        "cuda13": ["cupy-cuda13x[ctk]>=14", 'triton>=3.6; sys_platform == "linux"'],
+        "cuda12": ["cupy-cuda12x[ctk]>=14", "ml_dtypes>=0.5", 'triton>=3.6; sys_platform == "linux"'],
+        "cuda13": ["cupy-cuda13x[ctk]>=14", "ml_dtypes>=0.5", 'triton>=3.6; sys_platform == "linux"'],
         "eval": ["scikit-learn>=1.4", "matplotlib>=3.8"],
         "bench": ["torch>=2.6"],
-        "dev": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.11"],
+        "dev": [
+            "pytest>=8",
+            "hypothesis>=6.100",
+            "ruff>=0.6",
+            "mypy>=1.11",
+            "ml_dtypes>=0.5",
+            'triton>=3.6; sys_platform == "linux"',  # its interpreter and its compiler need no GPU
+        ],
     },
 )

@@ -8,8 +8,12 @@ from typing import Any
 import numpy as np
 
 from alikit.errors import DeviceError, UsageError
+from alikit.kernels import device, graph
 from alikit.kernels.arrays import array_module as array_module
 from alikit.kernels.cpu.parallel import set_threads as set_threads
+from alikit.kernels.device import from_host as from_host
+from alikit.kernels.device import zeros as zeros
+from alikit.kernels.graph import Memory as Memory
 
 PRECISIONS = {"cpu": ("fp32",), "cuda": ("fp32", "tf32", "bf16")}
 
@@ -52,4 +56,27 @@ def check_precision(device: str, precision: str) -> None:
 
 def to_numpy(x: Any) -> np.ndarray:
     """A NumPy array of x; copies from a GPU where it lies there."""
-    return x if isinstance(x, np.ndarray) else np.asarray(x.get() if hasattr(x, "get") else x)
+    return np.asarray(x.get() if hasattr(x, "get") else x)
+
+
+def compute_dtype(precision: str) -> Any:
+    """The dtype of activations and of the weights that kernels read: bfloat16 for "bf16", else float32."""
+    if precision != "bf16":
+        return np.dtype(np.float32)
+    import ml_dtypes
+
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+def device_memory() -> int:
+    """Free bytes on the device."""
+    if device.mode() != "cuda":
+        return 1 << 40
+    import cupy
+
+    return int(cupy.cuda.runtime.memGetInfo()[0])
+
+
+def step_memory() -> Memory:
+    """Where a step's launches get their memory, and what captures them."""
+    return graph.step_memory()

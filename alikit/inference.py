@@ -18,7 +18,7 @@ import numpy as np
 
 from alikit.autograd import Tensor, no_grad
 from alikit.errors import DataError
-from alikit.models import ALI
+from alikit.models import Generative
 from alikit.nn import Pass
 from alikit.training import runs, state
 from alikit.training.config import Config
@@ -33,7 +33,7 @@ class Model:
     shape    (H, W, C) of an input;  nz: size of a code
     """
 
-    def __init__(self, networks: ALI, config: Config, step: int, averaged: bool):
+    def __init__(self, networks: Generative, config: Config, step: int, averaged: bool):
         self.networks, self.config, self.step, self.averaged = networks, config, step, averaged
         self.shape, self.nz = networks.spec.image, networks.spec.nz
 
@@ -41,6 +41,8 @@ class Model:
         """Codes z ~ q(z | x), sampled as in the paper (method 1.4).
 
         x   (N, H, W, C), uint8 or floats in [0, 1];  seed: of the noise.  Returns z: (N, nz) float32.
+
+        ValueError for a GAN, which has no encoder.
         """
         x = self._input(x)
         how = Pass(seed=seed)
@@ -52,12 +54,12 @@ class Model:
         return _joined(parts, (0, self.nz)).reshape(len(x), self.nz)
 
     def posterior(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """mu and sigma of q(z | x): (N, nz) each. ValueError for the mixture, whose encoder is not Gaussian."""
-        if self.networks.spec.noise:
-            raise ValueError("posterior: the mixture's encoder is a network of noise; it has no mu and sigma")
+        """mu and sigma of q(z | x): (N, nz) each. ValueError for an encoder that is not Gaussian (ALI's of points)."""
         x = self._input(x)
         with no_grad():
             pairs = [self.networks.code_parameters(Tensor(x[a : a + CHUNK]), Pass()) for a in range(0, len(x), CHUNK)]
+        if None in pairs:
+            raise ValueError("posterior: this run's encoder is not Gaussian; it has no mu and sigma")
         mu, sigma = (_joined([p[k] for p in pairs if p], (0, self.nz)).reshape(len(x), self.nz) for k in (0, 1))
         return mu, sigma
 
@@ -104,10 +106,9 @@ def load(run: str | Path, warn: Callable[[str], object] = warnings.warn) -> Mode
     path = runs.find_checkpoint(run, warn)
     saved = state.read(path)
     networks = state.build_model(saved.config)
-    averages = state.section(saved.arrays, "ema")
+    arrays, averaged = state.weights(saved)
     try:
-        averaged = averages | state.section(saved.arrays, "ema_statistics")
-        networks.load_state(state.section(saved.arrays, "model") | averaged)
+        networks.load_state(arrays)
     except ValueError as error:
         raise DataError(f"{path}: does not hold the state of its model ({error})") from None
-    return Model(networks, saved.config, saved.step, bool(averages))
+    return Model(networks, saved.config, saved.step, averaged)

@@ -62,6 +62,8 @@ def _reconstruct(options: argparse.Namespace) -> int:
     model = inference.load(options.run, console.warn)
     if model.config.dataset == "mixture":
         raise UsageError("reconstruct shows images; a mixture run draws its points and reconstructions as it trains")
+    if not model.networks.encodes:
+        raise UsageError(f"{options.run}: is a GAN, which has no encoder; train one by --model posthoc --decoder RUN")
     x, what = _inputs(options, model)
     rebuilt = model.reconstruct(x, options.seed)
     images.save_png(

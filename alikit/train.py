@@ -1,4 +1,4 @@
-"""`python -m alikit.train SET`: train ALI, watch it, stop it, go on."""
+"""`python -m alikit.train SET`: train ALI, or a model it is compared with; watch it, stop it, go on."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ EXAMPLES = """\
   python -m alikit.train svhn --demo                   three minutes, nothing to download
   python -m alikit.train svhn                          the paper's networks and constants on the train split
   python -m alikit.train svhn --split extra            ... on the split the paper used (1.3 GB)
+  python -m alikit.train svhn --model vae              a GAN (gan) or a VAE with the same decoder
+  python -m alikit.train mixture --model posthoc --decoder runs/00003-mixture
   python -m alikit.train folder --data ~/pictures --size 64 --steps 20000
   python -m alikit.train svhn --resume                 go on with the newest svhn run under runs/
 
@@ -35,7 +37,7 @@ Ctrl-C and SIGTERM save a checkpoint first. Exit codes: 0 done, 1 failure, 2 usa
 
 #: options that override a field of the configuration of the same name
 OVERRIDES = (
-    *("data", "split", "images", "size", "model", "width", "nz", "init_std"),
+    *("data", "split", "images", "size", "data_seed", "model", "decoder", "width", "nz", "init_std"),
     *("epochs", "steps", "batch_size", "lr", "beta1", "beta2", "adam_eps", "seed", "ema"),
     *("device", "precision", "log_every", "sample_every", "checkpoint_every", "keep"),
 )
@@ -53,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--split", metavar="NAME", help="what to train on (default train)")
     data.add_argument("--images", metavar="N", type=whole(2), help="use only the first N of the split")
     data.add_argument("--size", metavar="N", type=whole(1), help="folder: side of the images, 32 or 64 (default 64)")
+
+    data.add_argument("--data-seed", metavar="N", type=whole(0), help="of data that are drawn (the seed)")
 
     game = cli.add_argument_group("training (defaults: the paper's, by set)")
     length = game.add_mutually_exclusive_group()
@@ -74,8 +78,10 @@ def _parser() -> argparse.ArgumentParser:
     game.add_argument(
         "--model",
         metavar="NAME",
-        help="other networks: cifar10-paper, cifar10-untied, celeba-paper, mixture-dropout, ...",
+        help="ali (default), gan, vae, or inverse or posthoc: inference learned for a finished GAN; other networks: "
+        "cifar10-paper, cifar10-untied, celeba-paper, mixture-dropout, ...; both: gan:celeba-paper",
     )
+    game.add_argument("--decoder", metavar="RUN", help="inverse, posthoc: the run whose decoder they take, frozen")
     game.add_argument(
         "--width", metavar="X", type=number(0, 16, above=True), help="factor on the maps of hidden layers (1)"
     )
@@ -138,12 +144,13 @@ def _what_to_run(options: argparse.Namespace) -> tuple[Path | None, Saved | None
     """(run folder or None for a new one, checkpoint to go on from or None, configuration)."""
     from alikit.training import config, session, state
 
-    overrides = console.given(options, OVERRIDES)
+    overrides = config.split_model(console.given(options, OVERRIDES))
     if options.resume is None:
         if options.out is not None and options.out.exists() and (options.out.is_file() or any(options.out.iterdir())):
             raise UsageError(f"--out {options.out}: exists already; --resume goes on with a run there")
         return options.out, None, config.resolve(options.set, overrides, options.demo)
-    folder, checkpoint = session.resume_point(options.resume, options.out, options.set)
+    label = session.label(options.set, overrides.get("game", "ali"))
+    folder, checkpoint = session.resume_point(options.resume, options.out, label)
     saved = state.read(checkpoint) if checkpoint else None
     earlier = saved.config if saved else session.saved_config(folder) if folder else None
     if earlier is None:
@@ -162,7 +169,11 @@ def _beginning(run: Run, saved: Saved | None) -> str:
     origin = f"goes on from {saved.path.name}" if saved else "begins again" if run.continued else "begins"
     if run.step >= run.total_steps:
         origin = f"has {run.step:,} steps already"
-    return f"run: {run.folder} {origin}; {run.config.model}, {parameters:,} parameters, {run.total_steps:,} steps"
+    return f"run: {run.folder} {origin}; {_label(run.config)}, {parameters:,} parameters, {run.total_steps:,} steps"
+
+
+def _label(config: Config) -> str:
+    return config.model if config.game == "ali" else f"{config.game}:{config.model}"
 
 
 def _dry_run(config: Config, folder: Path | None, reason: str) -> int:
@@ -174,8 +185,8 @@ def _dry_run(config: Config, folder: Path | None, reason: str) -> int:
     print(json.dumps(to_json(config), indent=2))
     print(f"device: {config.device} ({reason})")
     print(f"run folder: {folder or 'a new one under runs/'}")
-    for name in ("encoder", "decoder", "discriminator"):
-        print(f"{name}: {sum(p.data.size for p in getattr(model, name).parameters()):,} parameters")
+    for name, network in model.children():
+        print(f"{name}: {sum(p.data.size for p in network.parameters()):,} parameters")
     return 0
 
 

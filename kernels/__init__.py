@@ -7,6 +7,8 @@ The contract that every kernel keeps:
 * float32, and float64 for gradient checks; statistics are accumulated in at least float32.
 * No state that changes a result; no argument changed unless its name begins with `out`; randomness only from counters
   in the arguments (`arrays.Counters`: seed, step, stream; the element's position is the fourth).
+* A gradient may hold K cotangents, stacked along the batch: K * N rows where the forward pass had N. K follows from the
+  shapes. Gradients of inputs hold all K, gradients of parameters are those of the first.
 * Errors are ValueErrors that name the function, the argument, the shape found and the shape wanted.
 
 `cpu/` holds the NumPy kernels. A device twin lives in a folder beside it under the same names and signatures.
@@ -14,11 +16,13 @@ The contract that every kernel keeps:
 
 #: Every kernel by its public name: the module that holds it is the same in every twin.
 KERNELS = {
-    "activation": ("apply_activation", "bias_activation_grad", "dropout"),
+    "activation": ("apply_activation", "bias_activation_grad", "dropout", "scale_rows"),
     "adam": ("adam_step", "moving_average"),
     "batch": ("gather_batch",),
-    "conv": ("conv2d", "conv2d_input_grad", "conv2d_weight_grad"),
+    "clock": ("record_step",),
+    "conv": ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "conv2d_backward"),
+    "join": ("join", "join_grad"),
     "loss": ("adversarial_losses",),
-    "norm": ("batch_norm_leaky_relu", "batch_norm_leaky_relu_grad"),
+    "norm": ("batch_norm_leaky_relu", "batch_norm_leaky_relu_grad", "update_statistics"),
     "sampling": ("gaussian_sample", "gaussian_sample_grad", "normal"),
 }

@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-Array = Any  # numpy.ndarray or cupy.ndarray
+Array = Any  # numpy.ndarray, cupy.ndarray or device.DeviceArray
 
 
 def array_module(x: Array) -> Any:
-    """The library that holds x: numpy, or cupy where x is one of its arrays."""
-    return np if isinstance(x, np.ndarray | np.generic) else sys.modules["cupy"]
+    """The library that holds x: numpy, or cupy where x is one of its arrays; a DeviceArray brings its own."""
+    if isinstance(x, np.ndarray | np.generic):
+        return getattr(x, "array_module", np)
+    return sys.modules["cupy"]
 
 
 class Counters(NamedTuple):
@@ -28,7 +30,11 @@ class Counters(NamedTuple):
 
 
 class Dropout(NamedTuple):
-    """Bernoulli noise on a layer's input: an element is dropped with probability `rate`, others grow by 1/(1-rate)."""
+    """Bernoulli noise: an element is dropped with probability `rate`, others grow by 1 / (1 - rate).
+
+    Applied by whoever makes a layer's input. An element's number is its place in C order in that array; where
+    cotangents are stacked, each of them meets the same mask.
+    """
 
     rate: float
     counters: Counters
@@ -48,6 +54,47 @@ class NormState(NamedTuple):
     inv_std: Array
     slope: float
     dropout: Dropout | None = None
+
+
+class AdversarialLosses(NamedTuple):
+    """Both losses of a batch of logits, and both gradients.
+
+    losses    (4,): L_D, L_G, and D's mean probability of "data" on data pairs and on sample pairs
+    glogits   (2, *logits' shape): the gradient of L_D, then that of L_G
+    """
+
+    losses: Array
+    glogits: Array
+
+    @property
+    def loss_d(self) -> Array:
+        """L_D, a view without dimensions."""
+        return self.losses[0, ...]
+
+    @property
+    def loss_g(self) -> Array:
+        """L_G, a view without dimensions."""
+        return self.losses[1, ...]
+
+    @property
+    def prob_data(self) -> Array:
+        """D's mean probability of "data" on data pairs, a view without dimensions."""
+        return self.losses[2, ...]
+
+    @property
+    def prob_sample(self) -> Array:
+        """D's mean probability of "data" on sample pairs, a view without dimensions."""
+        return self.losses[3, ...]
+
+    @property
+    def glogits_d(self) -> Array:
+        """The gradient of L_D, like the logits."""
+        return self.glogits[0]
+
+    @property
+    def glogits_g(self) -> Array:
+        """The gradient of L_G, like the logits."""
+        return self.glogits[1]
 
 
 class Activation(NamedTuple):
@@ -129,3 +176,34 @@ def check_dropout(name: str, dropout: Dropout | None) -> None:
     """The rate must lie in [0, 1)."""
     if dropout is not None and not 0 <= dropout.rate < 1:
         raise ValueError(f"{name}: the dropout rate must lie in [0, 1), found {dropout.rate}")
+
+
+def check_join(name: str, shapes: list[tuple], axis: int) -> list[int]:
+    """Checks that parts of these shapes fit end to end along the batch (0) or the channels (-1); their sizes there."""
+    if axis not in (0, -1):
+        raise ValueError(f"{name}: axis must be 0 (the batch) or -1 (the channels), found {axis}")
+    rest = {shape[1:] if axis == 0 else shape[:-1] for shape in shapes}
+    if len(rest) != 1 or min(map(len, shapes)) < 2:
+        raise ValueError(f"{name}: parts of shapes {', '.join(map(str, shapes))} do not fit along axis {axis}")
+    return [shape[axis] for shape in shapes]
+
+
+def stacked(name: str, gy_shape: tuple, shape: tuple) -> int:
+    """K, the number of cotangents of arrays of `shape` that are stacked along the batch of gy."""
+    count = gy_shape[0] // max(1, shape[0]) if gy_shape else 0
+    if len(shape) != len(gy_shape) or (count * shape[0], *shape[1:]) != tuple(gy_shape) or count < 1:
+        raise ValueError(
+            f"{name}: gy has shape {tuple(gy_shape)}, wanted {tuple(shape)} or several of that along the batch"
+        )
+    return count
+
+
+def check_record(name: str, figures: tuple, squares: list[tuple], clock: Array, ring: Array, bad: Array) -> None:
+    """Checks the arrays of `record_step`: one or two players, a clock of three, a ring as wide as what it takes."""
+    if not 1 <= len(squares) <= 2:
+        raise ValueError(f"{name}: squares of one or two players, found {len(squares)}")
+    width = figures[0] + len(squares) if len(figures) == 1 else None
+    if ring.ndim != 2 or ring.shape[1] != width:
+        raise ValueError(f"{name}: out_ring has shape {ring.shape}, wanted (R, {width}) for figures {figures}")
+    if clock.shape != (3,) or bad.shape != (2,):
+        raise ValueError(f"{name}: out_clock {clock.shape} and out_bad {bad.shape} must be (3,) and (2,)")

@@ -152,7 +152,7 @@ def test_points(tmp_path: Path) -> None:
     x = np.ones((3, 1, 1, 2), np.float32)
     assert model.encode(x).shape == (3, 2)
     assert model.reconstruct(x).shape == model.sample(3).shape == (3, 1, 1, 2)
-    with pytest.raises(ValueError, match="posterior: the mixture's encoder is a network of noise"):
+    with pytest.raises(ValueError, match="posterior: this run's encoder is not Gaussian"):
         model.posterior(x)
 
 

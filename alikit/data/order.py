@@ -37,7 +37,11 @@ class EpochOrder:
         if step < 0:
             raise ValueError(f"batch_indices: step from 0, found {step}")
         epoch, batch = divmod(step, self.steps_per_epoch)
+        return self.permutation(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size].copy()
+
+    def permutation(self, epoch: int) -> np.ndarray:
+        """All images in the order of epoch 0, 1, ...: (n,) int64, kept until another epoch is asked for."""
         if epoch != self._epoch:
             bits = np.random.Philox(np.random.SeedSequence([self.seed, epoch])).random_raw(self.n)
             self._epoch, self._permutation = epoch, np.argsort(bits, kind="stable")
-        return self._permutation[batch * self.batch_size : (batch + 1) * self.batch_size].copy()
+        return self._permutation

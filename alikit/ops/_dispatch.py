@@ -18,6 +18,7 @@ from alikit.kernels.arrays import LINEAR as LINEAR
 from alikit.kernels.arrays import Activation as Activation
 from alikit.kernels.arrays import Counters as Counters
 from alikit.kernels.arrays import Dropout as Dropout
+from alikit.kernels.arrays import array_module
 from alikit.kernels.arrays import conv_input_size as conv_input_size
 from alikit.kernels.arrays import conv_output_size as conv_output_size
 
@@ -31,4 +32,4 @@ def _load(name: str, twin: str) -> Callable[..., Any]:
 
 def kernel(name: str, x: Any) -> Callable[..., Any]:
     """The kernel `name` for arrays like x."""
-    return _load(name, "cpu" if isinstance(x, np.ndarray | np.generic) else "gpu")
+    return _load(name, "cpu" if array_module(x) is np else "gpu")

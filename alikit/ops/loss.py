@@ -13,14 +13,15 @@ class AdversarialLosses(Function):
 
     def forward(self, logits: Any) -> Any:
         result = kernel("adversarial_losses", logits)(logits)
-        self.glogits_d, self.glogits_g = result.glogits_d, result.glogits_g
+        self.glogits = result.glogits
         self.probabilities = (result.prob_data, result.prob_sample)
         return result.loss_d, result.loss_g
 
     def backward(self, gd: Any, gg: Any) -> Any:
+        of_d, of_g = self.glogits
         if gg is None:
-            return gd * self.glogits_d
-        return gg * self.glogits_g if gd is None else gd * self.glogits_d + gg * self.glogits_g
+            return gd * of_d
+        return gg * of_g if gd is None else gd * of_d + gg * of_g
 
 
 class Losses(NamedTuple):
@@ -28,19 +29,18 @@ class Losses(NamedTuple):
 
     loss_d, loss_g          scalar Tensors
     prob_data, prob_sample  D's mean probability of "data" on both halves
-    glogits_d, glogits_g    arrays like the logits: the gradients of both losses there
+    glogits                 (2, *logits' shape) array: the gradient of L_D there, then that of L_G
     """
 
     loss_d: Tensor
     loss_g: Tensor
     prob_data: Any
     prob_sample: Any
-    glogits_d: Any
-    glogits_g: Any
+    glogits: Any
 
 
 def adversarial_losses(logits: Tensor) -> Losses:
     """L_D and L_G from logits: (2M, 1, ...), the data pairs' rows first, then the sample pairs'."""
     fn = AdversarialLosses()
     loss_d, loss_g = fn(logits)
-    return Losses(loss_d, loss_g, *fn.probabilities, fn.glogits_d, fn.glogits_g)
+    return Losses(loss_d, loss_g, *fn.probabilities, fn.glogits)

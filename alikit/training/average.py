@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from alikit.autograd import Tensor, no_grad
-from alikit.models import ALI
+from alikit.models import Generative
 from alikit.nn import BatchNormLeakyReLU, Pass
 from alikit.training.step import Trainer
 
@@ -46,17 +46,17 @@ def statistics(trainer: Trainer) -> dict[str, Any]:
         return {f"{name}.{key}": array for name, norm in norms for key, array in norm.buffers.items()}
 
 
-def _norms(model: ALI) -> dict[str, BatchNormLeakyReLU]:
-    """Batch norms of encoder and decoder by the names of their buffers."""
+def _norms(model: Generative) -> dict[str, BatchNormLeakyReLU]:
+    """Batch norms of the averaged networks by the names of their buffers."""
     return {
         f"{network}.{name}": module
-        for network in ("encoder", "decoder")
+        for network in model.trained
         for name, module in getattr(model, network).named_modules()
         if isinstance(module, BatchNormLeakyReLU)
     }
 
 
-def _statistics(model: ALI, images: Any) -> list[dict[str, Any]]:
+def _statistics(model: Generative, images: Any) -> list[dict[str, Any]]:
     """For each batch norm, the mean over batches of its batch statistics.
 
     images   (N, H, W, C) training images, N at least 2
@@ -67,8 +67,7 @@ def _statistics(model: ALI, images: Any) -> list[dict[str, Any]]:
     for start in starts:
         how = Pass(training=True, step=start)
         part = images[start : start + BATCH]
-        model.encode(Tensor(part), how)
-        model.decode(model.prior(len(part), how, like=part), how)
+        model.see(Tensor(part), how)
         sums = [(m + norm.seen[0], s + norm.seen[1]) for (m, s), norm in zip(sums, norms, strict=True) if norm.seen]
         for norm in norms:
             norm.seen = None

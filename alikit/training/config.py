@@ -19,6 +19,8 @@ class Config:
 
     dataset: str
     model: str
+    game: str = "ali"
+    decoder: str | None = None  # inverse and posthoc: the run whose decoder they take
     data: str | None = None
     split: str = "train"
     images: int | None = None  # use only the first so many of the split
@@ -31,6 +33,7 @@ class Config:
     beta2: float = 0.999
     adam_eps: float = 1e-8
     seed: int = 0
+    data_seed: int | None = None  # of data that are drawn; None: the seed
     width: float = 1.0
     nz: int | None = None
     init_std: float | None = None
@@ -48,6 +51,11 @@ class Config:
 FREE = frozenset(
     ("data", "epochs", "steps", "device", "threads", "log_every", "sample_every", "checkpoint_every", "keep")
 )
+
+#: what may be trained: the paper's method and what it is compared with (`games.py`)
+GAMES = ("ali", "gan", "vae", "inverse", "posthoc")
+#: those that take a trained decoder
+ON_DECODER = ("inverse", "posthoc")
 
 #: method 3.1; the mixture's beta1 is 0.2 in today's notation
 PRESETS: dict[str, Config] = {
@@ -105,7 +113,29 @@ def resolve(dataset: str, overrides: dict[str, Any], demo: bool = False) -> Conf
         config = replace(config, model=_folder_model(config.size))
     if config.ema is not None and not 0 < config.ema <= 1:
         raise UsageError(f"--ema: a rate in (0, 1] is wanted, not {config.ema}")
+    if config.game in ON_DECODER and config.decoder is None:
+        raise UsageError(f"--model {config.game}: name the run whose decoder it takes by --decoder RUN")
+    if config.game not in ON_DECODER and config.decoder is not None:
+        raise UsageError(f"--decoder: goes with --model {' or '.join(ON_DECODER)}, not with {config.game}")
     return config
+
+
+def split_model(overrides: dict[str, Any]) -> dict[str, Any]:
+    """The overrides with `--model gan`, `--model celeba-paper` or `--model gan:celeba-paper` told apart."""
+    if "model" not in overrides:
+        return overrides
+    game, colon, networks = str(overrides["model"]).partition(":")
+    if game not in GAMES:
+        if colon:
+            raise UsageError(f"--model: there is no {game!r}: choose from {', '.join(GAMES)}, then :NETWORKS")
+        return overrides
+    others = {name: value for name, value in overrides.items() if name != "model"} | {"game": game}
+    return others | {"model": networks} if colon else others
+
+
+def data_seed(config: Config) -> int:
+    """The seed of data that are drawn."""
+    return config.seed if config.data_seed is None else config.data_seed
 
 
 def _folder_model(size: int | None) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from alikit.data import Dataset, EpochOrder, held_out_split, open_dataset
 from alikit.errors import DataError
 from alikit.ops._dispatch import kernel
-from alikit.training.config import Config
+from alikit.training.config import Config, data_seed
 
 #: images whose mean starts the decoder's output bias (method 3.2)
 MEAN_IMAGES = 500
@@ -52,7 +52,7 @@ def held_out(config: Config, train: Callable[[], Dataset], count: int, quiet: bo
     split = held_out_split(config.dataset, config.split)
     try:
         dataset = open_dataset(
-            config.dataset, data=config.data, split=split, size=config.size, seed=config.seed, quiet=quiet
+            config.dataset, data=config.data, split=split, size=config.size, seed=data_seed(config), quiet=quiet
         )
         line = f"{split}, not trained on"
         missing = "it holds fewer than two" if len(dataset) < 2 else None

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TextIO
+from typing import Any, Self, TextIO
 
 from alikit.errors import DataError, UsageError
 from alikit.training.files import write_error
@@ -71,15 +71,6 @@ class MetricsLog:
         self.close()
 
 
-class Figures(NamedTuple):
-    """What is shown of a step: both losses, and D's mean probability of "data" on the data and the sample half."""
-
-    loss_d: float
-    loss_g: float
-    p_data: float
-    p_sample: float
-
-
 class Progress:
     """A bar on a terminal, plain flushed lines elsewhere, nothing but warnings with `quiet`.
 
@@ -87,7 +78,7 @@ class Progress:
     time that has passed, between one second and one minute, so that a demo is watched and a week leaves no flood.
 
         with Progress(steps, start_step=done, quiet=False) as progress:
-            progress.update(len(batch), lambda: Figures(...))   # after each step
+            progress.update(len(batch), lambda: "L_D ...")   # after each step
 
     stream: standard output unless told. clock: seconds that never run backwards.
     """
@@ -106,8 +97,10 @@ class Progress:
         self._rate = _Rate()
         self._bar = None if quiet or not self._stream.isatty() else _bar(total_steps, start_step, self._stream)
 
-    def update(self, images: int, figures: Callable[[], Figures]) -> None:
-        """Counts one step of `images` images; `figures` is called only when it is shown (reading a GPU costs)."""
+    def update(self, images: int, figures: Callable[[], str]) -> None:
+        """Counts one step of `images` images; `figures` says a few words about it, and is called only when they are
+        shown (reading a GPU costs).
+        """
         now = self._clock()
         self._step += 1
         self._rate.add(images, now - self._last)
@@ -137,12 +130,10 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _show(self, figures: Figures) -> None:
+    def _show(self, figures: str) -> None:
         rate, left = self._rate.images_per_second(), self._rate.seconds_per_step() * (self._total - self._step)
         text = (  # what a narrow terminal cuts off is the end
-            f"{_duration(left)} left  {rate:.{0 if rate >= 100 else 1}f} images/s  "
-            f"L_D {figures.loss_d:.2f}  L_G {figures.loss_g:.2f}  "
-            f"D(x,z^) {figures.p_data:.2f}  D(x~,z) {figures.p_sample:.2f}"
+            f"{_duration(left)} left  {rate:.{0 if rate >= 100 else 1}f} images/s  {figures}"
         )
         if self._bar is None:
             self._print(f"step {self._step}/{self._total}  {text}")

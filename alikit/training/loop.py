@@ -14,14 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from alikit.errors import DivergedError
 from alikit.training import runs, state
 from alikit.training.config import Config
 from alikit.training.feed import Feed
-from alikit.training.log import Figures, MetricsLog, Progress
+from alikit.training.log import MetricsLog, Progress
 from alikit.training.monitor import Monitor
-from alikit.training.step import StepResult, Trainer
+from alikit.training.step import Trainer
 
 
 @dataclass
@@ -102,26 +103,32 @@ def _one_step(run: Run, metrics: MetricsLog, timing: MetricsLog, progress: Progr
     result = run.trainer.step(x, run.step)
     seconds = time.perf_counter() - began
     run.step += 1
-    progress.update(len(x), lambda: Figures(result.loss_d, result.loss_g, result.prob_data, result.prob_sample))
+    progress.update(len(x), lambda: run.trainer.rules.show(result))
     end = run.step == run.total_steps
     look = end or run.step % run.config.sample_every == 0
     if look or run.step == 1 or run.step % run.config.log_every == 0:
         seen = run.monitor.look(run.step) if look else {}
         metrics.write(run.step, _line(run, result) | seen)
         timing.write(run.step, {"seconds": round(seconds, 6), "images_per_second": round(len(x) / seconds, 2)})
-        if "reconstruction_error" in seen:
+        if seen:
             progress.note(_summary(run.step, seen))
 
 
-def _line(run: Run, result: StepResult) -> dict[str, float]:
+def _line(run: Run, result: Any) -> dict[str, float]:
     images = run.step // run.feed.order.steps_per_epoch * run.feed.order.n
     images += run.step % run.feed.order.steps_per_epoch * run.feed.order.batch_size
     return {"images": images, "epoch": images / run.feed.order.n} | result._asdict()
 
 
 def _summary(step: int, seen: dict[str, float]) -> str:
-    return (
-        f"step {step}: pictures; reconstruction error {seen['reconstruction_error']:.4f}, "
-        f"{seen['reconstruction_ratio']:.2f} of a random image's (1: the encoder is ignored); "
-        f"codes' mean KS distance to the prior {seen['latent_ks_mean']:.3f}"
-    )
+    """A line about a look; a model without an encoder has no reconstructions and no codes."""
+    parts = ["pictures"]
+    if "reconstruction_error" in seen:
+        parts += [
+            f"reconstruction error {seen['reconstruction_error']:.4f}, "
+            f"{seen['reconstruction_ratio']:.2f} of a random image's (1: the encoder is ignored)",
+            f"codes' mean KS distance to the prior {seen['latent_ks_mean']:.3f}",
+        ]
+    if "coverage_modes_covered" in seen:
+        parts.append(f"modes {seen['coverage_modes_covered']}, within 3 sd {seen['coverage_share_covered']:.0%}")
+    return f"step {step}: {'; '.join(parts)}"

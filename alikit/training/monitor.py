@@ -14,7 +14,7 @@ from alikit.autograd import Tensor
 from alikit.metrics.latent import latent_health
 from alikit.metrics.mixture import mixture_coverage
 from alikit.metrics.reconstruction import reconstruction_error, reconstruction_ratio
-from alikit.models import ALI
+from alikit.models import Generative
 from alikit.nn import Pass
 from alikit.training import images, plots
 from alikit.training.average import for_looking
@@ -48,9 +48,11 @@ class Monitor:
 
     def _look_at_images(self, step: int) -> dict[str, float]:
         model = self.trainer.model
-        mu, sigma, z, reconstructions = encode_decode(model, self.x, self.how)
         samples = decode(model, model.prior(SAMPLES, self.how).data)
         images.save_png(picture_path(self.run, "samples", step), images.sample_grid(samples))
+        if not model.encodes:
+            return {"sample_mean": float(samples.mean()), "sample_std": float(samples.std())}
+        mu, sigma, z, reconstructions = encode_decode(model, self.x, self.how)
         pairs = images.reconstruction_grid(self.x[:PAIRS], reconstructions[:PAIRS])
         images.save_png(picture_path(self.run, "reconstructions", step), pairs)
         images.save_png(picture_path(self.run, "latents", step), plots.latent_health(mu, sigma, z))
@@ -58,9 +60,13 @@ class Monitor:
 
     def _look_at_points(self, step: int, means: np.ndarray) -> dict[str, float]:
         model = self.trainer.model
-        mu, sigma, z, reconstructions = encode_decode(model, self.x, self.how)
         prior = model.prior(4 * POINTS, self.how).data
         generated = decode(model, prior).reshape(-1, 2)
+        coverage = {f"coverage_{k}": v for k, v in mixture_coverage(generated, means, self.std).items()}
+        if not model.encodes:
+            images.save_png(picture_path(self.run, "samples", step), plots.points_figure(generated[:POINTS]))
+            return coverage
+        mu, sigma, z, reconstructions = encode_decode(model, self.x, self.how)
         points, rebuilt = self.x.reshape(-1, 2), reconstructions.reshape(-1, 2)
         modes = np.argmin(np.square(points[:, None] - means).sum(axis=2), axis=1)
         picture = plots.mixture_figure(
@@ -73,7 +79,6 @@ class Monitor:
         )
         images.save_png(picture_path(self.run, "samples", step), picture)
         images.save_png(picture_path(self.run, "latents", step), plots.latent_health(mu, sigma, z))
-        coverage = {f"coverage_{k}": v for k, v in mixture_coverage(generated, means, self.std).items()}
         return self._numbers(mu, sigma, z, reconstructions) | coverage
 
     def _numbers(
@@ -87,7 +92,7 @@ class Monitor:
 
 
 def encode_decode(
-    model: ALI, x: np.ndarray, how: Pass, chunk: int = 100
+    model: Generative, x: np.ndarray, how: Pass, chunk: int = 100
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray, np.ndarray]:
     """Codes and reconstructions of x: (N, H, W, C), decode(sampled z) as in the paper (method 1.4), chunk by chunk.
 
@@ -102,13 +107,13 @@ def encode_decode(
         rows.append((codes, z.data, model.decode(z, here).data))
     flat = (len(x), model.spec.nz)
     codes_flat: list[np.ndarray | None] = [None, None]
-    if not model.spec.noise:
+    if all(codes for codes, _, _ in rows):
         codes_flat = [np.concatenate([c[k] for c, _, _ in rows if c]).reshape(flat) for k in (0, 1)]
     z_all = np.concatenate([z for _, z, _ in rows]).reshape(flat)
     return codes_flat[0], codes_flat[1], z_all, np.concatenate([r for _, _, r in rows])
 
 
-def decode(model: ALI, z: np.ndarray, chunk: int = 100) -> np.ndarray:
+def decode(model: Generative, z: np.ndarray, chunk: int = 100) -> np.ndarray:
     """x~ of codes z: (N, nz) or (N, 1, 1, nz) -> (N, H, W, C), in evaluation mode."""
     z = z.reshape(-1, 1, 1, model.spec.nz)
     parts = [model.decode(Tensor(z[a : a + chunk]), Pass()).data for a in range(0, len(z), chunk)]

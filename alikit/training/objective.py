@@ -55,8 +55,9 @@ def gradients(
         grads = grad([losses.loss_d, losses.loss_g], [theta_d, theta_g])
         return grads[0], grads[1]
     pairs = len(game.logits) // 2  # data pairs, with z^, are the first half; sample pairs, with x~, the second
-    inputs = [(game.x_tilde, losses.glogits_g[pairs:]), (game.z_hat, losses.glogits_g[:pairs])]
-    grads_d, upstream = row_grad(game.logits, theta_d, losses.glogits_d, inputs)
+    of_d, of_g = losses.glogits
+    inputs = [(game.x_tilde, of_g[pairs:]), (game.z_hat, of_g[:pairs])]
+    grads_d, upstream = row_grad(game.logits, theta_d, of_d, inputs)
     through_x, through_z = grad([game.x_tilde, game.z_hat], [theta_g, theta_g], gys=upstream)
     # a generators' parameter is the decoder's, behind x~, or the encoder's, behind z^
     return grads_d, [gx if gz is None else gz for gx, gz in zip(through_x, through_z, strict=True)]

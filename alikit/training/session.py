@@ -15,7 +15,7 @@ from alikit import backend, console
 from alikit.data import Dataset, open_dataset
 from alikit.errors import DataError, UsageError
 from alikit.training import runs, state
-from alikit.training.config import Config, from_json, to_json
+from alikit.training.config import ON_DECODER, Config, data_seed, from_json, to_json
 from alikit.training.feed import Feed, held_out
 from alikit.training.loop import Run
 from alikit.training.monitor import HELD_OUT, POINTS, Monitor
@@ -68,7 +68,7 @@ def settle(config: Config) -> tuple[Config, str]:
 def open_training_data(config: Config, quiet: bool) -> Dataset:
     """The data set of the run; DataError naming the way out where it is not at hand."""
     return open_dataset(
-        config.dataset, data=config.data, split=config.split, size=config.size, seed=config.seed, quiet=quiet
+        config.dataset, data=config.data, split=config.split, size=config.size, seed=data_seed(config), quiet=quiet
     )
 
 
@@ -89,7 +89,9 @@ def start(
     feed = Feed(dataset, config.batch_size, config.seed, config.images)
     trainer = state.build_trainer(config)
     trainer.reference = feed.mean_images()
-    if saved is None:
+    if saved is None and config.game in ON_DECODER:
+        state.adopt_decoder(trainer.model, _donor(config))
+    elif saved is None:
         trainer.model.start_at_mean_image(trainer.reference)
     elif saved.meta.get("data_checksum") != dataset.checksum:
         raise UsageError(f"--resume: the data differ from the checkpoint's ({dataset.source})")
@@ -106,6 +108,14 @@ def start(
     return run, held
 
 
+def _donor(config: Config) -> state.Saved:
+    """The checkpoint whose decoder the run takes; UsageError where it was trained on another data set."""
+    donor = state.read(runs.find_checkpoint(config.decoder or "", warn=console.warn))
+    if donor.config.dataset != config.dataset:
+        raise UsageError(f"--decoder {config.decoder}: was trained on {donor.config.dataset}, not on {config.dataset}")
+    return donor
+
+
 def mixture_constants(config: Config) -> tuple[Any, float]:
     """Means (25, 2) and standard deviation of the mixture's components; (None, 0) for images."""
     if config.dataset != "mixture":
@@ -115,10 +125,15 @@ def mixture_constants(config: Config) -> tuple[Any, float]:
     return MEANS, SIGMA
 
 
+def label(dataset: str, game: str) -> str:
+    """What follows the number in a run folder's name."""
+    return dataset if game == "ali" else f"{dataset}-{game}"
+
+
 def make_folder(folder: Path | None, config: Config) -> Path:
     """The folder to write into: the one given, made if need be, or a new numbered one."""
     if folder is None:
-        return runs.new_run(ROOT, config.dataset)
+        return runs.new_run(ROOT, label(config.dataset, config.game))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

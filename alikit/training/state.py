@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,15 +13,25 @@ import alikit
 from alikit import models
 from alikit.backend import to_numpy
 from alikit.errors import DataError, UsageError
-from alikit.models import ALI
+from alikit.models import Generative
 from alikit.optim import AdamSettings
-from alikit.training import checkpoint
+from alikit.training import adversarial, checkpoint, fitting
 from alikit.training.average import statistics
 from alikit.training.config import PRESETS, Config, from_json, to_json
+from alikit.training.games import Rules
 from alikit.training.step import Trainer
 
+#: game -> its players and its rules
+GAMES: dict[str, tuple[Callable[..., Generative], Callable[[Any], Rules]]] = {
+    "ali": (models.ALI, adversarial.AliRules),
+    "gan": (models.GAN, adversarial.GanRules),
+    "inverse": (models.InverseMapping, fitting.InverseRules),
+    "posthoc": (models.PostHoc, adversarial.PostHocRules),
+    "vae": (models.VAE, fitting.VaeRules),
+}
 
-def build_model(config: Config) -> ALI:
+
+def build_model(config: Config) -> Generative:
     """The configuration's networks with fresh weights. UsageError for an unknown model, or for other images."""
     if config.model not in models.SPECS:
         raise UsageError(f"--model: there is no {config.model!r}: choose from {', '.join(models.SPECS)}")
@@ -33,17 +44,20 @@ def build_model(config: Config) -> ALI:
         spec = spec.resized(config.width, config.nz)
     if config.init_std is not None:
         spec = replace(spec, std=config.init_std)
-    return ALI(spec, seed=config.seed)
+    players, _ = GAMES[config.game]
+    return players(spec, seed=config.seed)
 
 
 def build_trainer(config: Config) -> Trainer:
     """A fresh Trainer for the configuration."""
     settings = AdamSettings(config.lr, config.beta1, config.beta2, config.adam_eps)
-    return Trainer(build_model(config), settings, seed=config.seed, ema=config.ema)
+    _, rules = GAMES[config.game]
+    return Trainer(rules(build_model(config)), settings, seed=config.seed, ema=config.ema)
 
 
 def _sections(trainer: Trainer) -> dict[str, dict[str, Any]]:
-    sections = {"model": trainer.model.state(), "adam_d": trainer.adam_d.state(), "adam_g": trainer.adam_g.state()}
+    sections = {"model": trainer.model.state()}
+    sections |= {f"adam_{player}": adam.state() for player, adam in trainer.adams.items()}
     if trainer.ema is not None:
         sections["ema"] = trainer.ema.state()
         sections["ema_statistics"] = statistics(trainer)  # to look at, nothing that training needs
@@ -61,7 +75,7 @@ def save(path: Path, trainer: Trainer, config: Config, step: int, data_checksum:
         "alikit": alikit.__version__,
         "config": to_json(config),
         "step": step,
-        "adam_steps": {"d": trainer.adam_d.steps, "g": trainer.adam_g.steps},
+        "adam_steps": {player: adam.steps for player, adam in trainer.adams.items()},
         "data_checksum": data_checksum,
     }
     checkpoint.save(path, arrays, meta)
@@ -86,7 +100,7 @@ def read(path: Path) -> Saved:
     arrays, meta = checkpoint.load(path)
     try:
         config = from_json(meta["config"], path)
-        whole = config.model in models.SPECS and isinstance(meta["step"], int)
+        whole = config.model in models.SPECS and config.game in GAMES and isinstance(meta["step"], int)
     except (KeyError, TypeError):
         whole = False
     if not whole:
@@ -99,12 +113,28 @@ def restore(trainer: Trainer, saved: Saved) -> None:
     try:
         steps = saved.meta["adam_steps"]
         trainer.model.load_state(section(saved.arrays, "model"))
-        trainer.adam_d.load_state(section(saved.arrays, "adam_d"), int(steps["d"]))
-        trainer.adam_g.load_state(section(saved.arrays, "adam_g"), int(steps["g"]))
+        for player, adam in trainer.adams.items():
+            adam.load_state(section(saved.arrays, f"adam_{player}"), int(steps[player]))
         if trainer.ema is not None:
             trainer.ema.load_state(section(saved.arrays, "ema"))
     except (KeyError, ValueError, TypeError) as error:
         raise DataError(f"{saved.path}: does not hold the state of this model ({error})") from None
+
+
+def weights(saved: Saved) -> tuple[dict[str, np.ndarray], bool]:
+    """The model's state as it should be looked at, by name, and whether encoder and decoder are averages in it."""
+    averages = section(saved.arrays, "ema")
+    averaged = averages | section(saved.arrays, "ema_statistics")
+    return section(saved.arrays, "model") | averaged, bool(averages)
+
+
+def adopt_decoder(model: Generative, saved: Saved) -> None:
+    """Copies the decoder of another run, as it should be looked at; DataError where it is another network."""
+    state, _ = weights(saved)
+    try:
+        model.decoder.load_state({k[8:]: v for k, v in state.items() if k.startswith("decoder.")})
+    except ValueError as error:
+        raise DataError(f"{saved.path}: does not hold the decoder of this model ({error})") from None
 
 
 def section(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:

@@ -216,3 +216,22 @@ def dropout(x: np.ndarray, dropout: Dropout) -> np.ndarray:
 
     split(share, x.size, work=10 * x.size, align=16)
     return y
+
+
+def scale_rows(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """x * weights: every row of the batch by a number of its own.
+
+    x        (N, ...);  weights: (N, 1, ...), N numbers
+
+    Returns an array like x.
+    """
+    if weights.size != len(x) or len(weights) != len(x):
+        raise ValueError(f"scale_rows: weights have shape {weights.shape}, wanted a number for each row of x {x.shape}")
+    y = np.empty_like(x)
+    factors = weights.reshape(-1, *(1,) * (x.ndim - 1))
+
+    def share(start: int, stop: int, _part: int) -> None:
+        np.multiply(x[start:stop], factors[start:stop], out=y[start:stop])
+
+    split(share, len(x), work=x.size)
+    return y

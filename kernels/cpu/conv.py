@@ -236,3 +236,29 @@ def conv2d_weight_grad(
 
     parts = _by_images(chunk, n, oh * ow * k * x.itemsize, n * oh * ow * k * o / 8)
     return sum((sums[part] for part in range(1, parts)), sums[0]).reshape(shape)
+
+
+def conv2d_backward(
+    x: np.ndarray,
+    gy: np.ndarray,
+    w: np.ndarray,
+    *,
+    stride: int = 1,
+    transposed: bool = False,
+    rows: slice | None = None,
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Both gradients of a layer at once.
+
+    x           (N, H, W, C), the layer's input;  gy: (K N, Ho, Wo, O), the gradient of its output
+    transposed  whether the layer is `conv2d_input_grad`: then x is (N, H, W, O) and gy (K N, H', W', C)
+    rows        of gy whose input gradient is wanted, all by default
+
+    Returns gx, with as many rows; sums or None; gw: (O, kH, kW, C), of the first cotangent.
+    """
+    of_x = gy if rows is None else gy[rows]
+    first = gy[: len(x)]
+    if transposed:
+        gw = conv2d_weight_grad(first, x, w.shape[1:3], stride=stride)
+        return conv2d(of_x, w, stride=stride)[0], None, gw
+    gw = conv2d_weight_grad(x, first, w.shape[1:3], stride=stride)
+    return conv2d_input_grad(of_x, w, x.shape[1:3], stride=stride)[0], None, gw

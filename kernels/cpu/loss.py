@@ -10,20 +10,9 @@ softplus(a) = max(a, 0) + log1p(exp(-|a|)) stays finite where log(1 + exp(a)) wo
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-
-class AdversarialLosses(NamedTuple):
-    """loss_d, loss_g, and D's mean probability of "data" on both halves: scalars; gradients like the logits."""
-
-    loss_d: np.ndarray
-    loss_g: np.ndarray
-    prob_data: np.ndarray
-    prob_sample: np.ndarray
-    glogits_d: np.ndarray
-    glogits_g: np.ndarray
+from ..arrays import AdversarialLosses
 
 
 def adversarial_losses(logits: np.ndarray) -> AdversarialLosses:
@@ -42,16 +31,15 @@ def adversarial_losses(logits: np.ndarray) -> AdversarialLosses:
     positive = logits > 0
     prob = np.where(positive, 1, decay) / (1 + decay)
     rest = np.where(positive, decay, 1) / (1 + decay)
-    glogits_d, glogits_g = np.empty_like(logits), np.empty_like(logits)
-    np.divide(-rest[:pairs], pairs, out=glogits_d[:pairs])
-    np.divide(prob[pairs:], pairs, out=glogits_d[pairs:])
-    np.divide(prob[:pairs], pairs, out=glogits_g[:pairs])
-    np.divide(-rest[pairs:], pairs, out=glogits_g[pairs:])
-    return AdversarialLosses(
-        loss_d=softplus_neg[:pairs].mean() + softplus[pairs:].mean(),
-        loss_g=softplus[:pairs].mean() + softplus_neg[pairs:].mean(),
-        prob_data=prob[:pairs].mean(),
-        prob_sample=prob[pairs:].mean(),
-        glogits_d=glogits_d,
-        glogits_g=glogits_g,
-    )
+    glogits = np.empty((2, *logits.shape), logits.dtype)
+    np.divide(-rest[:pairs], pairs, out=glogits[0, :pairs])
+    np.divide(prob[pairs:], pairs, out=glogits[0, pairs:])
+    np.divide(prob[:pairs], pairs, out=glogits[1, :pairs])
+    np.divide(-rest[pairs:], pairs, out=glogits[1, pairs:])
+    losses = [
+        softplus_neg[:pairs].mean() + softplus[pairs:].mean(),
+        softplus[:pairs].mean() + softplus_neg[pairs:].mean(),
+        prob[:pairs].mean(),
+        prob[pairs:].mean(),
+    ]
+    return AdversarialLosses(np.array(losses, logits.dtype), glogits)

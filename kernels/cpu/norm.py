@@ -12,6 +12,8 @@ inner loop of 32 elements would cost more in its overhead than in its arithmetic
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..arrays import Activation, check_activation, check_contiguous
@@ -205,3 +207,22 @@ def _combine(x: np.ndarray, g: np.ndarray, mean: np.ndarray, factors: list[np.nd
         block = g[here]
         block *= factors[0]
         block += t
+
+
+def update_statistics(
+    batch: Sequence[tuple[np.ndarray, np.ndarray]],
+    *,
+    out_running: Sequence[tuple[np.ndarray, np.ndarray]],
+    momentum: float,
+) -> None:
+    """Folds batch statistics into running ones: running <- running + momentum * (value - running), all norms at once.
+
+    batch        (mean, inv_std) of each batch norm, (C,) each
+    out_running  (running mean, running standard deviation) of each, changed; the deviation follows 1 / inv_std
+    """
+    shapes = [[tuple(a.shape for a in pair) for pair in pairs] for pairs in (batch, out_running)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"update_statistics: batch has shapes {shapes[0]}, out_running {shapes[1]}")
+    for (mean, inv_std), (running_mean, running_std) in zip(batch, out_running, strict=True):
+        running_mean += momentum * (mean - running_mean)
+        running_std += momentum * (1 / inv_std - running_std)

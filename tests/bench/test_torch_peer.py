@@ -12,6 +12,7 @@ import pytest
 
 from alikit.models import ALI, SPECS
 from alikit.optim import AdamSettings
+from alikit.training.adversarial import AliRules
 from alikit.training.config import PRESETS
 from alikit.training.step import Trainer
 from bench import step
@@ -28,7 +29,7 @@ def trainer64(model: str) -> Trainer:
     """The preset's networks and optimisers in float64."""
     config = PRESETS[model]
     settings = AdamSettings(config.lr, config.beta1, config.beta2, config.adam_eps)
-    return Trainer(ALI(SPECS[model], seed=5, dtype=np.float64), settings, seed=0)
+    return Trainer(AliRules(ALI(SPECS[model], seed=5, dtype=np.float64)), settings, seed=0)
 
 
 @pytest.mark.parametrize(("model", "batch"), [("mixture", 37), ("svhn", 5)])

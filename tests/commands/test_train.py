@@ -96,8 +96,8 @@ def test_the_same_seed_gives_the_same_bytes(command) -> None:
 
 
 def test_every_option_reaches_the_run(command, pictures: Path) -> None:
-    data = {"data": str(pictures), "split": "train", "size": 32, "images": 7}
-    networks = {"model": "cifar10", "width": 0.1, "nz": 5, "init_std": 0.03}
+    data = {"data": str(pictures), "split": "train", "size": 32, "images": 7, "data_seed": 3}
+    networks = {"model": "vae:cifar10", "width": 0.1, "nz": 5, "init_std": 0.03}
     game = {
         "steps": 9,
         "batch_size": 6,
@@ -114,7 +114,8 @@ def test_every_option_reaches_the_run(command, pictures: Path) -> None:
     result = command("train", "folder", *options, "--dry-run")
     assert (result.code, result.err) == (0, "")
     printed = json.loads(result.out[: result.out.index("\n}") + 2])
-    assert printed == {"dataset": "folder", "epochs": 100.0, **given}
+    model = {"game": "vae", "model": "cifar10", "decoder": None}
+    assert printed == {"dataset": "folder", "epochs": 100.0, **given, **model}
     epochs = command("train", "mixture", "--epochs", 0.25, "--dry-run").out
     assert json.loads(epochs[: epochs.index("\n}") + 2])["epochs"] == 0.25
 

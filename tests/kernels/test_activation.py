@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from alikit.kernels.arrays import LINEAR, Activation, Counters, Dropout
-from alikit.kernels.cpu.activation import apply_activation, bias_activation_grad, column_sums, drop, dropout, keep_mask
+from alikit.kernels.cpu.activation import (
+    apply_activation,
+    bias_activation_grad,
+    column_sums,
+    drop,
+    dropout,
+    keep_mask,
+    scale_rows,
+)
 from alikit.kernels.cpu.sampling import random_words
 
 LEAKY = Activation("leaky_relu", 0.25)
@@ -165,8 +173,20 @@ def test_rates_at_the_ends() -> None:
     assert (almost_all == 0).sum() >= 98
 
 
+@pytest.mark.parametrize("shape", [(4, 1), (4, 1, 1, 1), (4,)])
+@pytest.mark.usefixtures("splitting")
+def test_rows_are_scaled_each_by_its_own_number(shape: tuple, stream: Callable) -> None:
+    x, weights = stream("x").standard_normal((4, 3, 2, 5)), np.array([2.0, 0.0, -1.0, 0.5])
+    found = scale_rows(x, weights.reshape(shape))
+    np.testing.assert_array_equal(found, np.stack([weight * row for weight, row in zip(weights, x, strict=True)]))
+
+
 X = np.ones((2, 3, 3, 4))
 ERRORS = {
+    "row weights": (
+        lambda: scale_rows(X, np.ones((2, 3))),
+        r"scale_rows: weights have shape \(2, 3\), wanted a number",
+    ),
     "unknown": (lambda: apply_activation(X, None, Activation("elu")), "apply_activation: unknown activation 'elu'"),
     "bias": (lambda: apply_activation(X, np.ones(3), LINEAR), r"apply_activation: bias has shape \(3,\), wanted"),
     "pieces": (lambda: apply_activation(X, None, Activation("maxout", 3)), "apply_activation: maxout with 3 pieces"),

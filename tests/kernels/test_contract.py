@@ -35,12 +35,17 @@ def arguments(name: str, rng: np.random.Generator, dtype: type) -> tuple[list, d
             {"winner": rng.integers(0, 2, (4, 3, 2, 3), np.uint8), "bias_shape": (6,)},
         ),
         "dropout": ([draw(5, 7), DROPOUT], {}),
+        "scale_rows": ([draw(5, 7, 2), draw(5, 1)], {}),
         "adam_step": (
             [[draw(3, 4), draw(5)]],
             {"out": draw(17), "out_m": draw(17), "out_v": draw(17) ** 2, "step": 3, **adam},
         ),
         "moving_average": ([draw(17)], {"out": draw(17), "rate": 0.1}),
         "gather_batch": ([rng.integers(0, 256, (9, 4, 4, 3), np.uint8), np.array([3, 1, 3])], {}),
+        "record_step": (
+            [draw(4), [draw(3) ** 2, draw(2) ** 2]],
+            {"out_clock": np.array([3, 5, 4]), "out_ring": draw(7, 6), "out_bad": np.array([-1, -1])},
+        ),
         "conv2d": (
             [draw(6, 7, 8, 3), draw(4, 3, 3, 3), draw(4)],
             {"stride": 2, "activation": LEAKY, "moments": True, "dropout": DROPOUT},
@@ -50,11 +55,21 @@ def arguments(name: str, rng: np.random.Generator, dtype: type) -> tuple[list, d
             {"stride": 2, "activation": LEAKY, "moments": True, "dropout": DROPOUT},
         ),
         "conv2d_weight_grad": ([draw(6, 7, 8, 3), draw(6, 3, 3, 4), (3, 3)], {"stride": 2, "dropout": DROPOUT}),
+        "conv2d_backward": ([draw(6, 7, 8, 3), draw(12, 3, 3, 4), draw(4, 3, 3, 3)], {"stride": 2}),
+        "join": ([[draw(4, 3, 2, 3), draw(4, 3, 2, 5)]], {"axis": -1, "dropout": DROPOUT}),
+        "join_grad": (
+            [draw(8, 3, 2, 8), [3, 5]],
+            {"axis": -1, "needs": [True, True], "rows": 4, "dropout": DROPOUT},
+        ),
         "adversarial_losses": ([draw(8, 1)], {}),
         "batch_norm_leaky_relu": ([draw(4, 3, 2, 5), draw(5), draw(5)], {"eps": 1e-4, "slope": 0.2}),
         "batch_norm_leaky_relu_grad": (
             [draw(4, 3, 2, 5), draw(4, 3, 2, 5), draw(5), draw(5), draw(5), abs(draw(5))],
             {"slope": 0.2},
+        ),
+        "update_statistics": (
+            [[(draw(5), abs(draw(5)) + 1), (draw(3), abs(draw(3)) + 1)]],
+            {"out_running": [(draw(5), draw(5)), (draw(3), draw(3))], "momentum": 0.1},
         ),
         "gaussian_sample": ([draw(4, 6), COUNTERS], {}),
         "gaussian_sample_grad": ([draw(4, 3), draw(4, 6), COUNTERS], {}),
@@ -71,7 +86,7 @@ def arrays(value: Any) -> list[np.ndarray]:
 
 
 def written(options: dict[str, Any]) -> list[np.ndarray]:
-    return [value for key, value in options.items() if key.startswith("out")]
+    return [a for key, value in options.items() if key.startswith("out") for a in arrays(value)]
 
 
 every_kernel = pytest.mark.parametrize("name", sorted(HOMES))
@@ -104,13 +119,14 @@ def test_writes_only_to_what_is_named_out(name: str, stream: Callable) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_keeps_the_dtype(name: str, dtype: type, stream: Callable) -> None:
     if name == "gather_batch":
-        dtype = np.float32  # whatever the images are
+        dtype = np.float32  # whatever it is given
     args, options = arguments(name, stream("arguments"), dtype)
     found = arrays(kernel(name)(*args, **options)) + written(options)
     if name == "adam_step":
         assert found.pop(0).dtype == np.float64  # the squared norms
     assert found
-    assert {a.dtype for a in found if a.dtype != np.uint8} == {np.dtype(dtype)}
+    other = np.int64 if name == "record_step" else np.uint8  # clock and notes; winners
+    assert {a.dtype for a in found if a.dtype != other} == {np.dtype(dtype)}
     assert not any(np.isnan(a).any() for a in found)
 
 

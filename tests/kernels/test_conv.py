@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from alikit.kernels.cpu.conv import conv2d, conv2d_input_grad, conv2d_weight_grad
+from alikit.kernels.cpu.conv import conv2d, conv2d_backward, conv2d_input_grad, conv2d_weight_grad
 from alikit.kernels.cpu.patches import gather_is_cheaper
 
 
@@ -143,6 +143,35 @@ def test_float32_errs_by_no_more_than_rounding_explains(case: Case, draw: Callab
         assert found.dtype == np.float32
         bound = (terms[name] + 1) * 2.0**-24 * sizes[name]
         assert np.all(np.abs(found - exact[name]) <= bound), name
+
+
+@every_case
+@pytest.mark.parametrize("rows", [None, slice(1, 2)], ids=["all", "some"])
+@pytest.mark.parametrize("cotangents", [1, 2])
+@pytest.mark.usefixtures("splitting")
+def test_both_gradients_at_once(
+    case: Case, cotangents: int, rows: slice | None, draw: Callable, stream: Callable
+) -> None:
+    """Of the layer and of its transposed twin; gradients of weights are of the first cotangent alone."""
+    x, w, gy = draw(case)
+    more_x, more_gy = (
+        stream(f"more {n}").standard_normal((cotangents * case.n, *a.shape[1:])) for n, a in ((0, x), (1, gy))
+    )
+    for layer_x, upstream, transposed in ((x, more_gy, False), (gy, more_x, True)):
+        if rows is not None and case.n * cotangents < 2:
+            rows = slice(0, 1)
+        options = {"stride": case.stride, "transposed": transposed, "rows": rows}
+        gx, sums, gw = conv2d_backward(layer_x, upstream, w, **options)
+        assert sums is None
+        picked = upstream if rows is None else upstream[rows]
+        if transposed:
+            wanted_x = loop_conv2d(picked, w, case.stride)
+            wanted_w = loop_weight_grad(upstream[: case.n], layer_x, w.shape, case.stride)
+        else:
+            wanted_x = loop_input_grad(picked, w, (len(picked), *x.shape[1:]), case.stride)
+            wanted_w = loop_weight_grad(layer_x, upstream[: case.n], w.shape, case.stride)
+        np.testing.assert_allclose(gx, wanted_x, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(gw, wanted_w, rtol=1e-12, atol=1e-12)
 
 
 def test_the_same_threads_give_the_same_bytes(stream: Callable, split_as: Callable) -> None:

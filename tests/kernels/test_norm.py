@@ -6,7 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alikit.kernels.cpu.norm import batch_norm_leaky_relu, batch_norm_leaky_relu_grad, moments_of
+from alikit.kernels.cpu.norm import (
+    batch_norm_leaky_relu,
+    batch_norm_leaky_relu_grad,
+    moments_of,
+    update_statistics,
+)
 
 EPS = 1e-4
 SHAPES = {
@@ -179,6 +184,17 @@ def test_what_is_not_finite_stays_visible(slope: float) -> None:
     assert np.isnan(y[:, 0]).all()
     assert np.isnan(mean[0])
     assert np.isfinite(y[:, 1]).all()
+
+
+def test_running_statistics_follow_the_batch() -> None:
+    """Two norms at once; the deviation is 1 / inv_std."""
+    batch = [(np.array([4.0, -2.0]), np.array([0.5, 0.25])), (np.array([8.0]), np.array([2.0]))]
+    running = [(np.zeros(2), np.ones(2)), (np.array([-8.0]), np.array([0.5]))]
+    update_statistics(batch, out_running=running, momentum=0.25)
+    np.testing.assert_allclose(running[0], [[1, -0.5], [1.25, 1.75]])
+    np.testing.assert_allclose(running[1], [[-4], [0.5]])
+    with pytest.raises(ValueError, match=r"update_statistics: batch has shapes .*, out_running"):
+        update_statistics(batch, out_running=running[:1], momentum=0.25)
 
 
 V, X = np.ones(3), np.ones((4, 3))

@@ -7,7 +7,18 @@ from alikit import train
 from alikit.data import SPLITS
 from alikit.errors import DataError, UsageError
 from alikit.models import SPECS
-from alikit.training.config import DEMO, FREE, PRESETS, Config, continued, from_json, resolve, to_json
+from alikit.training.config import (
+    DEMO,
+    FREE,
+    PRESETS,
+    Config,
+    continued,
+    data_seed,
+    from_json,
+    resolve,
+    split_model,
+    to_json,
+)
 
 #: method 3.1: batch, epochs, beta1
 PUBLISHED = {
@@ -35,7 +46,7 @@ def test_every_set_has_a_preset_a_network_and_a_place_in_the_command() -> None:
 
 def test_every_constant_can_be_overridden_by_the_command() -> None:
     names = {field.name for field in fields(Config)}
-    assert set(train.OVERRIDES) | {"dataset", "threads"} == names
+    assert set(train.OVERRIDES) | {"dataset", "threads", "game"} == names  # --model names the game too
     assert names >= FREE
 
 
@@ -55,6 +66,39 @@ def test_a_folder_s_network_follows_its_size(size: int, model: str) -> None:
     assert resolve("folder", {}).size == 64
     with pytest.raises(UsageError, match="--size 48: the networks take folders of 32 or 64 pixels"):
         resolve("folder", {"size": 48})
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"seed": 1}, {"seed": 1}),
+        ({"model": "celeba-paper"}, {"model": "celeba-paper"}),
+        ({"model": "gan", "lr": 0.1}, {"game": "gan", "lr": 0.1}),
+        ({"model": "vae:celeba-paper"}, {"game": "vae", "model": "celeba-paper"}),
+        ({"model": "ali"}, {"game": "ali"}),
+    ],
+)
+def test_a_model_is_a_game_or_networks_or_both(given: dict, wanted: dict) -> None:
+    assert split_model(given) == wanted
+
+
+def test_an_unknown_game() -> None:
+    with pytest.raises(UsageError, match=r"--model: there is no 'wgan': choose from ali, gan, vae, .*, then :NETWORKS"):
+        split_model({"model": "wgan:svhn"})
+
+
+@pytest.mark.parametrize("game", ["inverse", "posthoc"])
+def test_who_takes_a_decoder(game: str) -> None:
+    assert resolve("mixture", {"game": game, "decoder": "run"}).decoder == "run"
+    with pytest.raises(UsageError, match=f"--model {game}: name the run whose decoder it takes by --decoder RUN"):
+        resolve("mixture", {"game": game})
+    with pytest.raises(UsageError, match="--decoder: goes with --model inverse or posthoc, not with gan"):
+        resolve("mixture", {"game": "gan", "decoder": "run"})
+
+
+def test_drawn_data_have_a_seed_of_their_own_if_wanted() -> None:
+    assert data_seed(resolve("mixture", {"seed": 3})) == 3
+    assert data_seed(resolve("mixture", {"seed": 3, "data_seed": 0})) == 0
 
 
 @pytest.mark.parametrize("ema", [0.0, -0.1, 1.5, float("nan")])

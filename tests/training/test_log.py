@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alikit.errors import AlikitError, DataError, UsageError
-from alikit.training.log import Figures, MetricsLog, Progress
+from alikit.training.log import MetricsLog, Progress
 
-FIGURES = Figures(loss_d=0.5, loss_g=2.25, p_data=0.75, p_sample=0.125)
+FIGURES = "L_D 0.50  L_G 2.25  D(x,z^) 0.75  D(x~,z) 0.12"
 
 
 def write_steps(path: Path, steps: range, resume_step: int | None) -> None:

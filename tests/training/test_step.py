@@ -9,6 +9,7 @@ from alikit import models
 from alikit.errors import DivergedError
 from alikit.nn import Pass
 from alikit.optim import AdamSettings
+from alikit.training.adversarial import AliRules
 from alikit.training.objective import gradients, play
 from alikit.training.step import Trainer
 
@@ -17,7 +18,7 @@ SETTINGS = AdamSettings(lr=0.01)
 
 def trainer(name: str = "svhn", **options: Any) -> Trainer:
     model = models.build(name, width=0.04, nz=None if name == "mixture" else 4, seed=3)
-    return Trainer(model, SETTINGS, seed=9, **options)
+    return Trainer(AliRules(model), SETTINGS, seed=9, **options)
 
 
 def batch(stream, shape: tuple[int, ...] = (32, 32, 3), name: str = "x") -> np.ndarray:
@@ -109,6 +110,6 @@ def test_a_gradient_that_is_not_finite_is_named(name: str, player: int, tensor: 
         grads[player][place].flat[-1] = np.inf
         return grads
 
-    monkeypatch.setattr("alikit.training.step.gradients", poisoned)
+    monkeypatch.setattr("alikit.training.objective.gradients", poisoned)
     with pytest.raises(DivergedError, match=rf"^step 3: the gradient of {tensor} is not finite$"):
         run.step(x, 2)

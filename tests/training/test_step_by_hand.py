@@ -14,6 +14,7 @@ from alikit.nn import Pass
 from alikit.ops import Dropout
 from alikit.ops._dispatch import kernel
 from alikit.optim import AdamSettings
+from alikit.training.adversarial import AliRules
 from alikit.training.step import Trainer
 
 M, SEED = 3, 5
@@ -244,7 +245,7 @@ def test_two_steps_are_those_of_the_method(kind: str, stream) -> None:
     model = ALI(SPECS[kind], seed=2, dtype=np.float64)
     for p in model.parameters():
         p.data[...] += 0.2 * stream("parameters").standard_normal(p.shape)
-    reference, trainer = Reference(model), Trainer(model, SETTINGS, seed=SEED)
+    reference, trainer = Reference(model), Trainer(AliRules(model), SETTINGS, seed=SEED)
     for number in range(2):
         x = stream(f"x{number}").random((M + number, *model.spec.image))
         wanted = reference.step(x, number)

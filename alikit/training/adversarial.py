@@ -1,0 +1,110 @@
+"""The games against a discriminator. Losses, signs and halves are `objective.py`'s: D sees data first, then samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from alikit import ops
+from alikit.autograd import Tensor, grad, row_grad
+from alikit.models import ALI, GAN, PostHoc
+from alikit.nn import Pass
+from alikit.ops.loss import Losses
+from alikit.training import objective
+from alikit.training.games import Moves, Players
+
+
+class AdversarialResult(NamedTuple):
+    """What one step of a game against D showed.
+
+    loss_d, loss_g             L_D and L_G before the update
+    prob_data, prob_sample     D's mean probability of "data" on data (pairs) and on samples (sample pairs)
+    grad_norm_d, grad_norm_g   Euclidean norms of both gradients
+    """
+
+    loss_d: float
+    loss_g: float
+    prob_data: float
+    prob_sample: float
+    grad_norm_d: float
+    grad_norm_g: float
+
+
+class Adversarial:
+    """What the games against a discriminator share. Both halves go through D at once, data first (method 1.3)."""
+
+    result = AdversarialResult
+    data, sample = "D(x,z^)", "D(x~,z)"
+
+    def __init__(self, model: ALI | GAN):
+        self.model = model
+
+    def players(self) -> Players:
+        return {"d": self.model.discriminator_parameters(), "g": self.model.generator_parameters()}
+
+    def figures(self, played: Any) -> dict[str, float]:
+        losses: Losses = played.losses
+        return {
+            "loss_d": losses.loss_d.item(),
+            "loss_g": losses.loss_g.item(),
+            "prob_data": float(losses.prob_data),
+            "prob_sample": float(losses.prob_sample),
+        }
+
+    def show(self, result: AdversarialResult) -> str:
+        return (
+            f"L_D {result.loss_d:.2f}  L_G {result.loss_g:.2f}  "
+            f"{self.data} {result.prob_data:.2f}  {self.sample} {result.prob_sample:.2f}"
+        )
+
+
+class AliRules(Adversarial):
+    """Adversarially learned inference."""
+
+    model: ALI
+
+    def play(self, x: Any, how: Pass) -> objective.Game:
+        return objective.play(self.model, x, how)
+
+    def gradients(self, played: objective.Game, parameters: Mapping[str, Sequence[Tensor]]) -> Moves:
+        d, g = objective.gradients(played, self.model.discriminator, parameters["d"], parameters["g"])
+        return {"d": d, "g": g}
+
+
+class PostHocRules(AliRules):
+    """ALI's game around a frozen decoder (method 5.2): sample pairs move D alone, data pairs D and the encoder."""
+
+    model: PostHoc
+
+    def gradients(self, played: objective.Game, parameters: Mapping[str, Sequence[Tensor]]) -> Moves:
+        d, g = grad([played.losses.loss_d, played.losses.loss_g], [parameters["d"], parameters["g"]])
+        return {"d": d, "g": g}
+
+
+class GanGame(NamedTuple):
+    """One forward pass of a GAN."""
+
+    losses: Losses
+    logits: Tensor
+    x_tilde: Tensor
+
+
+class GanRules(Adversarial):
+    """The GAN's game as the authors' code plays it: ALI's losses and D's single pass, without codes."""
+
+    model: GAN
+    data, sample = "D(x)", "D(x~)"
+
+    def play(self, x: Any, how: Pass) -> GanGame:
+        x_tilde = self.model.decode(self.model.prior(len(x), how, like=x), how)
+        logits = self.model.discriminator(ops.concat([Tensor(x), x_tilde]), how)
+        return GanGame(ops.adversarial_losses(logits), logits, x_tilde)
+
+    def gradients(self, played: GanGame, parameters: Mapping[str, Sequence[Tensor]]) -> Moves:
+        losses = played.losses
+        if not self.model.discriminator.rows_independent:
+            d, g = grad([losses.loss_d, losses.loss_g], [parameters["d"], parameters["g"]])
+            return {"d": d, "g": g}
+        samples = losses.glogits_g[len(played.logits) // 2 :]  # of L_G in the logits of the second half
+        d, upstream = row_grad(played.logits, parameters["d"], losses.glogits_d, [(played.x_tilde, samples)])
+        return {"d": d, "g": grad([played.x_tilde], [parameters["g"]], gys=upstream)[0]}

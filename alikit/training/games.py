@@ -1,0 +1,51 @@
+"""What a Trainer needs of a game: ALI's own, or one of those the paper compares it with (method 5).
+
+    ali       encoder and decoder against D(x, z)               adversarial.py, on objective.py
+    gan       decoder against D(x)                              adversarial.py
+    posthoc   an encoder against D(x, z), a decoder frozen      adversarial.py
+    inverse   an encoder inverts a frozen decoder               fitting.py
+    vae       encoder and decoder raise a likelihood's bound    fitting.py
+
+A Trainer knows no losses: it asks its game for one forward pass, for what to log, and for each player's gradients.
+Models and rules by name: `state.GAMES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from alikit.autograd import Tensor
+from alikit.nn import Parameter, Pass
+
+Players = dict[str, list[tuple[str, Parameter]]]
+Moves = dict[str, list[Any]]
+
+
+class Rules(Protocol):
+    """What a Trainer needs of a game.
+
+    model    whose parameters move
+    result   makes a step's record, a NamedTuple, of `figures` and of grad_norm_<player> for every player
+    """
+
+    @property
+    def model(self) -> Any: ...
+
+    @property
+    def result(self) -> Callable[..., Any]: ...
+
+    def players(self) -> Players:
+        """Named parameters of each player; each gets an Adam of its own. Averages are kept of "g", if at all."""
+
+    def play(self, x: Any, how: Pass) -> Any:
+        """One forward pass on images x: (M, H, W, C); what `figures` and `gradients` want to see of it."""
+
+    def figures(self, played: Any) -> dict[str, float]:
+        """What is logged. Where one whose name begins with "loss" is not finite, training has diverged."""
+
+    def gradients(self, played: Any, parameters: Mapping[str, Sequence[Tensor]]) -> Moves:
+        """For each player the gradients of its own loss in its parameters, all at the old parameters."""
+
+    def show(self, result: Any) -> str:
+        """A few words about a step, for the person who watches."""

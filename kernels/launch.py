@@ -1,0 +1,225 @@
+"""The one file that knows Triton's runtime: what a kernel is launched with, and on what.
+
+`launch` is all that a kernel file calls. Behind it stand three devices:
+
+* "cuda"         the kernel is compiled to a cubin, loaded and launched through CuPy: no torch, no C compiler
+* "interpreted"  Triton's interpreter on NumPy memory, where the process was started with TRITON_INTERPRET=1: for tests
+* "plan"         nothing is computed; launches are only recorded, to be counted and compiled without a GPU
+
+Kernel files import `jit` and `tl` from here, so that they can be imported where Triton is not installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import binary, cuda, ptx
+from .binary import Binary
+from .record import TYPES, Int64, Launch, Work, address, describe
+from .source import Kernel, Language, launch_key
+
+__all__ = ["Int64", "Launch", "Work", "arch", "compiled", "jit", "launch", "mode", "recording", "use"]
+
+MODES = ("cuda", "interpreted", "plan")
+PLAN_ARCH = 90
+
+
+class _State:
+    mode: str | None = None
+    arch: int = PLAN_ARCH
+    recorders: tuple[list[Launch], ...] = ()
+
+
+def mode() -> str:
+    """Where arrays are made and kernels run: "cuda", or "interpreted" where TRITON_INTERPRET=1, or as `use` said."""
+    if _State.mode is None:
+        _State.mode = "interpreted" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
+    return _State.mode
+
+
+@contextlib.contextmanager
+def use(mode: str, arch: int = PLAN_ARCH) -> Iterator[None]:
+    """Within the block arrays are made and kernels run on `mode`; `arch` is what the plan and the interpreter tell."""
+    if mode not in MODES:
+        raise ValueError(f"use: mode must be one of {', '.join(MODES)}, found {mode!r}")
+    before = _State.mode, _State.arch
+    _State.mode, _State.arch = mode, arch
+    try:
+        yield
+    finally:
+        _State.mode, _State.arch = before
+
+
+def arch() -> int:
+    """Compute capability of the device, 90 for 9.0; that which was asked for where there is no device."""
+    return cuda.driver().arch() if mode() == "cuda" else _State.arch
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[list[Launch]]:
+    """Every launch within the block is also appended to the list that is given, whatever the device."""
+    launches: list[Launch] = []
+    before = _State.recorders
+    _State.recorders = (*before, launches)
+    try:
+        yield launches
+    finally:
+        _State.recorders = before
+
+
+@functools.cache
+def _triton() -> Any:
+    """Triton, or None where it is not installed."""
+    try:
+        import triton
+    except ImportError:
+        return None
+    return triton
+
+
+def __getattr__(name: str) -> Any:
+    """`tl` is triton.language, imported when a kernel file asks for it."""
+    if name != "tl":
+        raise AttributeError(name)
+    if _triton() is None:
+        return Language()
+    import triton.language
+
+    return triton.language
+
+
+def jit(fn: Callable) -> Any:
+    """Marks a kernel, or a function that kernels call."""
+    return Kernel(fn) if _triton() is None else _triton().jit(fn)
+
+
+def launch(
+    kernel: Any,
+    grid: int | tuple[int, ...],
+    arguments: Mapping[str, Any],
+    constants: Mapping[str, Any],
+    *,
+    warps: int = 4,
+    stages: int = 2,
+    work: Work | None = None,
+) -> None:
+    """Runs a kernel over a grid.
+
+    kernel     a function under `jit`
+    grid       number of programs along up to three axes
+    arguments  by name: device arrays, or None for one that the constants switch off; ints are 32 bits (64 where they
+               do not fit, or as `Int64`), floats 32 bits. Nothing is known of a number when the kernel is compiled:
+               a mask `offs < n` forbids wide loads, `offs < rows * ROW` with a constant ROW = 16 k does not
+    constants  by name: the kernel's tl.constexpr parameters
+    """
+    on_cuda = mode() == "cuda"
+    if on_cuda and not _State.recorders:
+        key = cuda.call_key(kernel, grid, arguments, constants, warps, stages)
+        if cuda.run_again(key):
+            return
+    whole: Any = (*(grid if isinstance(grid, tuple) else (grid,)), 1, 1)[:3]
+    signature, unaligned = describe(kernel, arguments, constants)
+    record = Launch(kernel, whole, signature, tuple(constants.items()), unaligned, warps, stages, work or Work())
+    for launches in _State.recorders:
+        launches.append(record)
+    if 0 in whole or mode() == "plan":
+        return
+    if on_cuda:
+        cuda.run(cuda.call_key(kernel, grid, arguments, constants, warps, stages), record, arguments, _for_this_device)
+    else:
+        _interpret(record, arguments, constants)
+
+
+def _for_this_device(record: Launch) -> Binary:
+    return compiled(record, arch())
+
+
+def compiled(record: Launch, arch: int, *, lines: bool = True) -> Binary:
+    """The code of a launch for an architecture: one that came with alikit, else from the cache, else compiled now.
+
+    lines   keep the table of source lines, which profilers read and which makes the cubin three times as large
+    """
+    key = launch_key(record, arch)
+    found = binary.shipped(key, arch)
+    if found is not None:
+        return found
+    if _triton() is None:
+        raise RuntimeError(
+            f"{record.name}: its code for sm_{arch} does not come with alikit in this form, and Triton, which would "
+            "compile it, is not installed (pip install triton)"
+        )
+    key = f"{key[:32]}-{record.kernel.cache_key[:32]}-{_triton().__version__}{'' if lines else '-bare'}"
+    found = binary.load(cache_folder(), key)
+    if found is None:
+        found = _compile(record, arch, lines)
+        binary.save(cache_folder(), key, found)
+    return found
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: $ALIKIT_CACHE, else the user's cache folder."""
+    chosen = os.environ.get("ALIKIT_CACHE")
+    if chosen:
+        return Path(chosen).expanduser() / "cubins"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("alikit", appauthor=False) / "cubins"
+
+
+def _compile(record: Launch, arch: int, lines: bool) -> Binary:
+    made = ask_triton(record, arch, lines=lines)
+    facts = made.metadata
+    if facts.global_scratch_size or facts.profile_scratch_size or facts.num_ctas != 1:
+        raise RuntimeError(f"{record.name}: needs scratch memory or clusters, which `launch` does not give")
+    hidden = ptx.hidden(record.runtime, ptx.parameters(made.asm["ptx"]))
+    return Binary(facts.name, made.asm["cubin"], facts.shared, facts.num_warps, hidden, _triton().__version__)
+
+
+def ask_triton(record: Launch, arch: int, *, lines: bool = True) -> Any:
+    """Triton's own record of a compiled launch: `asm` ("ttgir", "ptx", "cubin") and `metadata`. No GPU is needed."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    constants = dict(record.constants)
+    places = {name: (place,) for place, (name, _) in enumerate(record.signature)}
+    source = ASTSource(
+        fn=record.kernel,
+        signature=dict(record.signature),
+        constexprs={places[name]: constants.get(name) for name, kind in record.signature if kind == "constexpr"},
+        attrs={
+            places[name]: [["tt.divisibility", 16]]
+            for name, kind in record.signature
+            if kind[0] == "*" and name not in record.unaligned
+        },
+    )
+    # fusing multiplications and additions is Triton's default up to 3.9 and not afterwards: so it is said
+    options = {"num_warps": record.warps, "num_stages": record.stages, "enable_fp_fusion": True}
+    with triton.knobs.compilation.scope():
+        triton.knobs.compilation.disable_line_info = not lines
+        return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+
+
+def _interpret(record: Launch, arguments: Mapping[str, Any], constants: Mapping[str, Any]) -> None:
+    """Runs in Triton's interpreter. It takes tensors ready made, so no array needs to look like one of torch's."""
+    import triton.language as tl
+    from triton.runtime.interpreter import TensorHandle
+
+    values: dict[str, Any] = {}
+    for name, kind in record.signature:
+        if kind == "constexpr":
+            values[name] = constants.get(name)
+            continue
+        pointer = kind[0] == "*"
+        dtype = tl.str_to_ty(kind, None)
+        value = address(arguments[name]) if pointer else arguments[name]
+        host = np.uint64 if pointer else np.dtype(next(k for k, v in TYPES.items() if v == kind))
+        values[name] = tl.tensor(TensorHandle(np.array([value], host), dtype), dtype)
+    record.kernel[record.grid](**values)

@@ -1,0 +1,245 @@
+"""The games beside ALI's: what they minimise, who moves, and that every gradient is its own loss's."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alikit.autograd import Tensor, grad, no_grad
+from alikit.errors import DataError
+from alikit.models import SPECS
+from alikit.nn import Pass
+from alikit.optim import AdamSettings
+from alikit.training import state
+from alikit.training.average import for_looking, statistics
+from alikit.training.config import GAMES, PRESETS, Config
+from alikit.training.fitting import ROUNDING, kl_to_normal
+from alikit.training.step import Trainer
+
+HOW = Pass(training=True, seed=7, step=2)
+MIXTURE = replace(PRESETS["mixture"], width=0.03, lr=0.01)
+IMAGES = replace(PRESETS["svhn"], model="small", width=0.15, nz=3, lr=0.01)
+
+
+@pytest.fixture
+def rules(stream) -> Callable[..., Any]:
+    """rules(game, networks): a narrow float64 game with numbers at which an error shows."""
+
+    def make(game: str, networks: str) -> Any:
+        players, kind = state.GAMES[game]
+        code = None if networks == "mixture" else 3
+        model = players(SPECS[networks].resized(0.05, code), seed=2, dtype=np.float64)
+        rng = stream("parameters")
+        for full, array in model.state().items():
+            name = full.rpartition(".")[2]
+            if name == "weight":
+                array[...] = rng.standard_normal(array.shape) * np.sqrt(2 / array[0].size)
+            elif name in ("gamma", "running_std"):
+                array[...] = rng.uniform(0.5, 1.5, array.shape)
+            else:
+                array[...] = rng.uniform(0.1, 0.5, array.shape) * rng.choice([-1, 1], array.shape)
+        return kind(model)
+
+    return make
+
+
+def batch(model: Any, stream, count: int = 4) -> np.ndarray:
+    return stream("x").random((count, *model.spec.image))
+
+
+def trainer(config: Config, game: str, **options: Any) -> Trainer:
+    return state.build_trainer(replace(config, game=game, **options))
+
+
+def steps(run: Trainer, numbers: range) -> list[Any]:
+    shape = run.model.spec.image
+    return [run.step(np.random.default_rng(n).random((6, *shape), np.float32), n) for n in numbers]
+
+
+def test_every_game_has_players() -> None:
+    assert sorted(state.GAMES) == sorted(GAMES)
+
+
+@pytest.mark.parametrize("networks", ["svhn", "cifar10", "mixture"])
+@pytest.mark.parametrize("game", GAMES)
+def test_a_gradient_is_the_slope_of_its_player_s_own_loss(game: str, networks: str, rules, stream) -> None:
+    """Along its gradient g a player's loss falls by |g|^2 a unit: a central difference of whole passes."""
+    played = rules(game, networks)
+    x = batch(played.model, stream)
+    players = {name: [p for _, p in named] for name, named in played.players().items()}
+    moves = played.gradients(played.play(x, HOW), players)
+    for player, parameters in players.items():
+        loss = f"loss_{player}" if "d" in players else "loss"
+        squares = sum(float((g**2).sum()) for g in moves[player])
+        assert squares > 1e-8
+        ends = []
+        for sign in (1, -1):
+            width = sign * 1e-6 / np.sqrt(squares)
+            for p, g in zip(parameters, moves[player], strict=True):
+                p.data[...] += width * g
+            ends.append(played.figures(played.play(x, HOW))[loss])
+            for p, g in zip(parameters, moves[player], strict=True):
+                p.data[...] -= width * g
+        assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(np.sqrt(squares), rel=2e-3)
+
+
+@pytest.mark.parametrize("networks", ["svhn", "mixture"])
+def test_the_gan_s_losses_are_those_of_one_pass_over_data_then_samples(networks: str, rules, stream) -> None:
+    game = rules("gan", networks)
+    x = 0.3 * batch(game.model, stream)
+    played = game.play(x, HOW)
+    x_tilde = game.model.decode(game.model.prior(4, HOW), HOW)
+    logits = game.model.discriminator(Tensor(np.concatenate([x, x_tilde.data])), HOW).data.ravel()
+    np.testing.assert_allclose(played.logits.data.ravel(), logits, rtol=1e-12)
+    softplus = np.log1p(np.exp(logits)), np.log1p(np.exp(-logits))
+    assert played.losses.loss_d.item() == pytest.approx(softplus[1][:4].mean() + softplus[0][4:].mean())
+    assert played.losses.loss_g.item() == pytest.approx(softplus[0][:4].mean() + softplus[1][4:].mean())
+    found = game.figures(played)
+    assert found["prob_data"] == pytest.approx((1 / (1 + np.exp(-logits[:4]))).mean())
+    assert found["prob_sample"] == pytest.approx((1 / (1 + np.exp(-logits[4:]))).mean())
+
+
+@pytest.mark.parametrize("networks", ["cifar10", "mixture"])
+def test_one_walk_through_the_gan_s_d_gives_what_two_give(networks: str, rules, stream) -> None:
+    game = rules("gan", networks)
+    assert game.model.discriminator.rows_independent
+    x = batch(game.model, stream)
+    players = {name: [p for _, p in named] for name, named in game.players().items()}
+    found = game.gradients(game.play(x, HOW), players)
+    losses = game.play(x, HOW).losses
+    for player, plain in zip("dg", grad([losses.loss_d, losses.loss_g], [players["d"], players["g"]]), strict=True):
+        for g, wanted in zip(found[player], plain, strict=True):
+            np.testing.assert_allclose(g, wanted, rtol=1e-9, atol=1e-14 + 1e-9 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("networks", ["svhn", "mixture"])
+def test_the_bound_by_hand(networks: str, rules, stream) -> None:
+    game = rules("vae", networks)
+    model, x = game.model, batch(game.model, stream)
+    found = game.figures(game.play(x, HOW))
+    nz = model.spec.nz
+    codes = model.encoder(Tensor(x), HOW).data.reshape(4, 2 * nz)
+    mu, sigma = codes[:, :nz], np.exp(codes[:, nz:])
+    z = model.encode(Tensor(x), HOW)
+    variance = ((model.decode(z, HOW).data - x) ** 2).mean() + ROUNDING
+    numbers = x[0].size
+    density = -np.log(2 * np.pi * variance) / 2 * numbers - ((model.decode(z, HOW).data - x) ** 2).sum() / 8 / variance
+    assert found["nll"] == pytest.approx(-density, rel=1e-4)  # but for rounding's share of the variance
+    assert found["kl"] == pytest.approx((0.5 * (mu**2 + sigma**2 - 1) - np.log(sigma)).sum(axis=1).mean())
+    assert found["loss"] == pytest.approx(found["nll"] + found["kl"])
+    assert found["sigma"] == pytest.approx(np.sqrt(variance))
+
+
+def test_no_distance_from_the_prior_is_zero() -> None:
+    zero = Tensor(np.zeros((3, 1, 1, 5)))
+    assert kl_to_normal(zero, zero).item() == 0
+    assert kl_to_normal(Tensor(np.full((3, 1, 1, 5), 2.0)), zero).item() == pytest.approx(10)
+
+
+def test_the_inverse_mapping_s_loss_by_hand_and_without_data(rules, stream) -> None:
+    game = rules("inverse", "svhn")
+    model = game.model
+    z = model.prior(4, HOW)
+    code = model.encoder(model.decode(z, HOW), HOW)
+    wanted = ((z.data - code.data) ** 2).sum() / 4
+    for x in (batch(model, stream), np.zeros((4, 32, 32, 3))):
+        assert game.play(x, HOW).item() == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("game", ["inverse", "posthoc"])
+@pytest.mark.parametrize("config", [MIXTURE, IMAGES], ids=["points", "images"])
+def test_a_frozen_decoder_stays_and_runs_as_it_is_looked_at(game: str, config: Config) -> None:
+    run = trainer(config, game, ema=0.3)
+    before = {name: array.copy() for name, array in run.model.state().items()}
+    z = run.model.prior(5, HOW)
+    looked_at = run.model.decode(z, Pass()).data
+    np.testing.assert_array_equal(run.model.decode(z, HOW).data, looked_at)
+    assert run.model.decode(z, HOW).creator is None
+    run.reference = np.random.default_rng(0).random((20, *run.model.spec.image), np.float32)
+    steps(run, range(3))
+    moved = {name.partition(".")[0] for name, a in run.model.state().items() if not np.array_equal(a, before[name])}
+    assert moved == ({"encoder"} if game == "inverse" else {"encoder", "discriminator"})
+    assert all(name.startswith("encoder.") for name in statistics(run))
+    with for_looking(run):
+        np.testing.assert_array_equal(run.model.decode(z, Pass()).data, looked_at)
+
+
+def test_the_inverse_mapping_is_looked_at_with_statistics_of_samples() -> None:
+    run = trainer(IMAGES, "inverse", ema=1.0)
+    run.reference = np.zeros((100, 32, 32, 3), np.float32)
+    steps(run, range(2))
+    layer = run.model.encoder.layers[0]
+    with for_looking(run):
+        mean = layer.norm.buffers["running_mean"].copy()
+    how = Pass(training=True)
+    samples = run.model.decode(run.model.prior(100, how), how)
+    np.testing.assert_allclose(layer.conv(samples, Pass())[0].data.mean(axis=(0, 1, 2)), mean, rtol=1e-3, atol=1e-6)
+
+
+def test_a_vae_is_looked_at_with_statistics_of_its_codes() -> None:
+    run = trainer(IMAGES, "vae", ema=1.0)
+    run.reference = np.random.default_rng(1).random((100, 32, 32, 3), np.float32)
+    steps(run, range(2))
+    with for_looking(run):
+        mean = run.model.decoder.layers[0].norm.buffers["running_mean"].copy()
+    how = Pass(training=True)
+    with no_grad():
+        codes = run.model.encode(Tensor(run.reference), how)
+    first = run.model.decoder.layers[0].conv(codes, Pass())[0].data
+    np.testing.assert_allclose(first.mean(axis=(0, 1, 2)), mean, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("game", GAMES)
+@pytest.mark.parametrize("config", [MIXTURE, IMAGES], ids=["points", "images"])
+def test_a_restored_game_goes_on_with_the_same_bytes(game: str, config: Config, tmp_path: Path) -> None:
+    config = replace(config, game=game, ema=0.1)
+    run = state.build_trainer(config)
+    steps(run, range(2))
+    state.save(tmp_path / "c.h5", run, config, 2, "")
+    found = state.read(tmp_path / "c.h5")
+    assert found.config.game == game
+    other = state.build_trainer(replace(found.config, seed=5))  # other weights until they are restored
+    other.seed = run.seed
+    state.restore(other, found)
+    assert steps(run, range(2, 4)) == steps(other, range(2, 4))
+    for name, array in run.model.state().items():
+        assert array.tobytes() == other.model.state()[name].tobytes(), name
+    assert {p for n, _ in run.model.named_parameters() for p in [n.partition(".")[0]]} >= {*run.model.trained}
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_a_step_is_logged_in_plain_numbers_and_shown_in_a_line(game: str) -> None:
+    run = trainer(MIXTURE, game)
+    (result,) = steps(run, range(1))
+    assert all(type(value) is float for value in result)
+    assert all(np.isfinite(value) for value in result)
+    assert "grad_norm_g" in result._fields
+    shown = run.rules.show(result)
+    assert "\n" not in shown
+    assert f"{result[0]:.3f}"[:3] in shown
+
+
+def test_a_decoder_is_adopted_as_it_is_looked_at(tmp_path: Path) -> None:
+    """The averaged weights with their own statistics, where the donor averages."""
+    config = replace(IMAGES, game="gan", ema=0.2)
+    donor = state.build_trainer(config)
+    donor.reference = np.random.default_rng(1).random((100, 32, 32, 3), np.float32)
+    steps(donor, range(3))
+    state.save(tmp_path / "c.h5", donor, config, 3, "")
+    run = trainer(IMAGES, "posthoc", seed=4)
+    state.adopt_decoder(run.model, state.read(tmp_path / "c.h5"))
+    z = run.model.prior(5, Pass())
+    with for_looking(donor):
+        wanted = donor.model.decode(z, Pass()).data
+    np.testing.assert_allclose(run.model.decode(z, Pass()).data, wanted, rtol=1e-5)
+    assert not np.allclose(donor.model.decode(z, Pass()).data, wanted, rtol=1e-3)
+    with pytest.raises(DataError, match=r"c.h5: does not hold the decoder of this model"):
+        state.adopt_decoder(trainer(IMAGES, "posthoc", width=0.3).model, state.read(tmp_path / "c.h5"))
+
+
+def test_adam_s_settings_reach_every_player() -> None:
+    run = trainer(MIXTURE, "gan", beta1=0.3)
+    assert {adam.settings for adam in run.adams.values()} == {AdamSettings(0.01, 0.3)}
