@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from . import binary, cuda, ptx
+from . import binary, cuda, host, ptx
 from .binary import Binary
 from .record import TYPES, Int64, Launch, Work, address, describe
 from .source import Kernel, Language, launch_key
 
-__all__ = ["Int64", "Launch", "Work", "arch", "compiled", "jit", "launch", "mode", "recording", "use"]
+__all__ = ["Int64", "Launch", "Launches", "Work", "arch", "compiled", "jit", "launch", "mode", "recording", "use"]
 
 MODES = ("cuda", "interpreted", "plan")
 PLAN_ARCH = 90
@@ -62,16 +62,26 @@ def arch() -> int:
     return cuda.driver().arch() if mode() == "cuda" else _State.arch
 
 
+class Launches(list[Launch]):
+    """Launches in order. `foreign`: names of what ran beside our kernels, where the device is not a real one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.foreign: list[str] = []
+
+
 @contextlib.contextmanager
-def recording() -> Iterator[list[Launch]]:
+def recording() -> Iterator[Launches]:
     """Every launch within the block is also appended to the list that is given, whatever the device."""
-    launches: list[Launch] = []
+    launches = Launches()
     before = _State.recorders
     _State.recorders = (*before, launches)
+    host.observers.append(launches.foreign)
     try:
         yield launches
     finally:
         _State.recorders = before
+        host.observers[:] = [names for names in host.observers if names is not launches.foreign]
 
 
 @functools.cache
@@ -220,6 +230,6 @@ def _interpret(record: Launch, arguments: Mapping[str, Any], constants: Mapping[
         pointer = kind[0] == "*"
         dtype = tl.str_to_ty(kind, None)
         value = address(arguments[name]) if pointer else arguments[name]
-        host = np.uint64 if pointer else np.dtype(next(k for k, v in TYPES.items() if v == kind))
-        values[name] = tl.tensor(TensorHandle(np.array([value], host), dtype), dtype)
+        kind_on_host = np.uint64 if pointer else np.dtype(next(k for k, v in TYPES.items() if v == kind))
+        values[name] = tl.tensor(TensorHandle(np.array([value], kind_on_host), dtype), dtype)
     record.kernel[record.grid](**values)

@@ -116,6 +116,28 @@ def test_recording_tells_what_ran(put: Callable) -> None:
     assert first.work == Work(32, 32, 8)
 
 
+def test_recording_tells_what_ran_beside_our_kernels(put: Callable) -> None:
+    x = put(np.arange(6.0), out=True)
+    xp = array_module(x)
+    with recording() as launches:
+        xp.empty(3)
+        x.reshape(2, 3)[:, :2]
+        xp.ascontiguousarray(x)
+    assert launches.foreign == []
+    with recording() as launches:
+        x + 1
+        x[2:] = 3
+        x.sum()
+        xp.concatenate([x, x])
+        xp.zeros(3)
+        device.to_host(x)
+        float(x[0])
+        x.astype(np.float16)
+    assert launches.foreign == ["add", "assignment", "add", "concatenate", "zeros", "get", "get", "astype"]
+    x + 1
+    assert len(launches.foreign) == 8
+
+
 def test_arrays_bring_their_module(put: Callable) -> None:
     x = put(np.arange(6.0))
     xp = array_module(x)
