@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 Launch = Callable[[], object]
 
@@ -18,6 +18,13 @@ SAMPLE = 2e-3  # seconds
 ROUNDS = 15
 MOST = 200  # launches in a graph: nodes cost memory and capture time
 FLUSHED = 256 << 20  # bytes, several times any L2
+
+
+class Run(NamedTuple):
+    """What a sample runs. stream: CuPy's, where it is not the current one."""
+
+    launch: Launch
+    stream: Any = None
 
 
 class Ours:
@@ -28,24 +35,24 @@ class Ours:
 
         self.cuda = device.module().cuda
 
-    def seconds(self, launch: Launch) -> float:
-        """What `launch` takes on the device."""
-        begin, end = self.cuda.Event(), self.cuda.Event()
-        begin.record()
-        launch()
-        end.record()
-        end.synchronize()
+    def seconds(self, run: Run, before: Launch | None = None) -> float:
+        """What a run takes on the device, `before` not counted."""
+        with run.stream or self.cuda.get_current_stream() as stream:
+            if before is not None:
+                before()
+            begin, end = self.cuda.Event(), self.cuda.Event()
+            begin.record(stream)
+            run.launch()
+            end.record(stream)
+            end.synchronize()
         return self.cuda.get_elapsed_time(begin, end) * 1e-3
 
-    def graph(self, fn: Launch, count: int) -> Launch:
+    def graph(self, fn: Launch, count: int) -> Run:
         """A launch of `count` calls."""
         from alikit.kernels.graph import capture
 
-        def calls() -> None:
-            for _ in range(count):
-                fn()
-
-        return capture(calls).launch
+        graph = capture(lambda: repeat(fn, count))
+        return Run(graph.launch, graph.stream)
 
 
 class Torch:
@@ -56,16 +63,19 @@ class Torch:
 
         self.torch = torch
 
-    def seconds(self, launch: Launch) -> float:
-        """What `launch` takes on the device."""
+    def seconds(self, run: Run, before: Launch | None = None) -> float:
+        """What a run takes on the device, `before` not counted."""
+        if before is not None:
+            before()
+            self.torch.cuda.synchronize()
         begin, end = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
-        launch()
+        run.launch()
         end.record()
         end.synchronize()
         return begin.elapsed_time(end) * 1e-3
 
-    def graph(self, fn: Launch, count: int) -> Launch:
+    def graph(self, fn: Launch, count: int) -> Run:
         """A launch of `count` calls."""
         cuda = self.torch.cuda
         stream = cuda.Stream()
@@ -76,29 +86,33 @@ class Torch:
         cuda.current_stream().wait_stream(stream)
         graph = cuda.CUDAGraph()
         with cuda.graph(graph, stream=stream):
-            for _ in range(count):
-                fn()
-        return graph.replay
+            repeat(fn, count)
+        return Run(graph.replay)
+
+
+def repeat(fn: Launch, count: int) -> None:
+    """Calls it; results are dropped, so that their memory serves the next call."""
+    for _ in range(count):
+        fn()
 
 
 def calls(clock: Any, fn: Launch, sample: float = SAMPLE) -> int:
     """How many calls make a sample, after warming up."""
-    for _ in range(3):
-        fn()
-    once = min(clock.seconds(lambda: [fn() for _ in range(5)]) / 5 for _ in range(3))
+    repeat(fn, 3)
+    once = min(clock.seconds(Run(lambda: repeat(fn, 5))) / 5 for _ in range(3))
     return max(1, min(MOST, round(sample / max(once, 1e-7))))
 
 
-def repeated(clock: Any, fn: Launch, sample: float = SAMPLE, captured: bool = True) -> tuple[Launch, int]:
-    """A sample's launch and the number of calls in it, launched once already."""
+def repeated(clock: Any, fn: Launch, sample: float = SAMPLE, captured: bool = True) -> tuple[Run, int]:
+    """A sample and the number of calls in it, run once already."""
     count = calls(clock, fn, sample)
-    launch = clock.graph(fn, count) if captured else lambda: [fn() for _ in range(count)]
-    launch()
-    return launch, count
+    run = clock.graph(fn, count) if captured else Run(lambda: repeat(fn, count))
+    clock.seconds(run)
+    return run, count
 
 
 def flusher() -> Launch:
-    """Overwrites the L2 cache."""
+    """Overwrites the L2 cache, on CuPy's current stream."""
     from alikit.kernels import device
 
     memory = device.empty(FLUSHED // 4)
@@ -121,10 +135,8 @@ def measure(
     samples: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
         for name in list(ready) if number % 2 == 0 else reversed(list(ready)):
-            clock, launch, count = ready[name]
-            if flush is not None:
-                flush()
-            samples[name].append(clock.seconds(launch) / count)
+            clock, run, count = ready[name]
+            samples[name].append(clock.seconds(run, flush) / count)
     return {name: summary(times) | {"count": ready[name][2], "samples": times} for name, times in samples.items()}
 
 

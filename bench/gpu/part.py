@@ -75,7 +75,9 @@ def grid(heads: tuple[str, ...], lines: list[tuple[Any, ...]]) -> list[str]:
     texts = [tuple(map(text, line)) for line in (heads, *lines)]
     widths = [max(len(line[i]) for line in texts) for i in range(len(heads))]
     return [
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
         for line in texts
     ]
 
