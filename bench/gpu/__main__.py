@@ -76,7 +76,7 @@ class Report:
             table, failed = [], [*failed, {"item": "table", "failed": repr(error)}]
         lines = [f"== {part.title} ({seconds:.0f} s)", *table]
         lines += [f"FAILED {row['item']}: {row['failed'].strip().splitlines()[0][:300]}" for row in failed]
-        self.failed += len(failed)
+        self.failed += len(failed) + sum(bool(row.get("bad")) for row in rows)
         self.tables.append("\n".join(lines))
         print(self.tables[-1] + "\n", flush=True)
 
