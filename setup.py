@@ -20,7 +20,7 @@ setup(
         "alikit.kernels",
         *(f"alikit.{name}" for name in find_packages(include=["kernels.*"])),
     ],
-    package_data={"alikit": ["py.typed"]},
+    package_data={"alikit": ["py.typed"], "alikit.kernels": ["shapes.json", "cubins/*.zip"]},
     install_requires=[
         "numpy>=2.0",
         "scipy>=1.11",

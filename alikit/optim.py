@@ -64,8 +64,11 @@ class Adam:
     def parameters(self) -> list[Parameter]:
         return self.flat.parameters
 
-    def step(self, grads: Sequence[Any]) -> Any:
-        """Moves all parameters. grads: one array for each parameter, in order.
+    def step(self, grads: Sequence[Any], clock: Any = None) -> Any:
+        """Moves all parameters.
+
+        grads   one array for each parameter, in order
+        clock   a device's [seed, step, updates], from which t is read there; by default t is the count of steps
 
         Returns the squared norm of each gradient, (len(grads),) float64, not finite where the gradient is not.
         """
@@ -75,7 +78,7 @@ class Adam:
             out=self.flat.data,
             out_m=self.m,
             out_v=self.v,
-            step=self.steps,
+            step=self.steps if clock is None else clock,
             lr=self.settings.lr,
             beta1=self.settings.beta1,
             beta2=self.settings.beta2,

@@ -153,13 +153,14 @@ def _for_this_device(record: Launch) -> Binary:
     return compiled(record, arch())
 
 
-def compiled(record: Launch, arch: int, *, lines: bool = True) -> Binary:
+def compiled(record: Launch, arch: int, *, lines: bool = True, shipped: bool = True) -> Binary:
     """The code of a launch for an architecture: one that came with alikit, else from the cache, else compiled now.
 
     lines   keep the table of source lines, which profilers read and which makes the cubin three times as large
+    shipped whether those that came with alikit count
     """
     key = launch_key(record, arch)
-    found = binary.shipped(key, arch)
+    found = binary.shipped(key, arch) if shipped else None
     if found is not None:
         return found
     if _triton() is None:
@@ -183,6 +184,11 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("alikit", appauthor=False) / "cubins"
+
+
+def tool(name: str) -> str:
+    """Path of one of NVIDIA's programs that Triton brings along."""
+    return getattr(_triton().knobs.nvidia, name).path
 
 
 def _compile(record: Launch, arch: int, lines: bool) -> Binary:
@@ -215,6 +221,8 @@ def ask_triton(record: Launch, arch: int, *, lines: bool = True) -> Any:
     # fusing multiplications and additions is Triton's default up to 3.9 and not afterwards: so it is said
     options = {"num_warps": record.warps, "num_stages": record.stages, "enable_fp_fusion": True}
     with triton.knobs.compilation.scope():
+        # Triton's own cache does not see what properties of a record among the constants give: `launch_key` does
+        triton.knobs.compilation.always_compile = True
         triton.knobs.compilation.disable_line_info = not lines
         return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
 

@@ -42,14 +42,8 @@ class Adversarial:
     def players(self) -> Players:
         return {"d": self.model.discriminator_parameters(), "g": self.model.generator_parameters()}
 
-    def figures(self, played: Any) -> dict[str, float]:
-        losses: Losses = played.losses
-        return {
-            "loss_d": losses.loss_d.item(),
-            "loss_g": losses.loss_g.item(),
-            "prob_data": float(losses.prob_data),
-            "prob_sample": float(losses.prob_sample),
-        }
+    def figures(self, played: Any) -> Any:
+        return played.losses.figures
 
     def show(self, result: AdversarialResult) -> str:
         return (
@@ -105,6 +99,7 @@ class GanRules(Adversarial):
         if not self.model.discriminator.rows_independent:
             d, g = grad([losses.loss_d, losses.loss_g], [parameters["d"], parameters["g"]])
             return {"d": d, "g": g}
-        samples = losses.glogits_g[len(played.logits) // 2 :]  # of L_G in the logits of the second half
-        d, upstream = row_grad(played.logits, parameters["d"], losses.glogits_d, [(played.x_tilde, samples)])
+        of_d, of_g = losses.glogits
+        samples = of_g[len(played.logits) // 2 :]  # of L_G in the logits of the second half
+        d, upstream = row_grad(played.logits, parameters["d"], of_d, [(played.x_tilde, samples)])
         return {"d": d, "g": grad([played.x_tilde], [parameters["g"]], gys=upstream)[0]}

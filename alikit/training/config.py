@@ -40,6 +40,7 @@ class Config:
     ema: float | None = None
     device: str = "auto"
     precision: str = "fp32"
+    graph: bool = True  # on a GPU: replay the step as one CUDA graph
     threads: int = 1
     log_every: int = 10
     sample_every: int = 500
@@ -49,7 +50,7 @@ class Config:
 
 #: the options that may differ between a checkpoint and the run that goes on from it: they change no number
 FREE = frozenset(
-    ("data", "epochs", "steps", "device", "threads", "log_every", "sample_every", "checkpoint_every", "keep")
+    ("data", "epochs", "steps", "device", "graph", "threads", "log_every", "sample_every", "checkpoint_every", "keep")
 )
 
 #: what may be trained: the paper's method and what it is compared with (`games.py`)
