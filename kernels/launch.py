@@ -227,11 +227,26 @@ def ask_triton(record: Launch, arch: int, *, lines: bool = True) -> Any:
         return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
 
 
+@functools.cache
+def _interpreter() -> Any:
+    """Triton's interpreter. Its numbers are arrays of one element, which NumPy since 2.4 does not take for numbers."""
+    from triton.runtime import interpreter
+
+    patch = interpreter._patch_lang_tensor
+
+    def patch_and_count(tensor: Any, scope: Any) -> None:
+        patch(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    interpreter._patch_lang_tensor = patch_and_count
+    return interpreter
+
+
 def _interpret(record: Launch, arguments: Mapping[str, Any], constants: Mapping[str, Any]) -> None:
     """Runs in Triton's interpreter. It takes tensors ready made, so no array needs to look like one of torch's."""
     import triton.language as tl
-    from triton.runtime.interpreter import TensorHandle
 
+    handle = _interpreter().TensorHandle
     values: dict[str, Any] = {}
     for name, kind in record.signature:
         if kind == "constexpr":
@@ -241,5 +256,5 @@ def _interpret(record: Launch, arguments: Mapping[str, Any], constants: Mapping[
         dtype = tl.str_to_ty(kind, None)
         value = address(arguments[name]) if pointer else arguments[name]
         kind_on_host = np.uint64 if pointer else np.dtype(next(k for k, v in TYPES.items() if v == kind))
-        values[name] = tl.tensor(TensorHandle(np.array([value], kind_on_host), dtype), dtype)
+        values[name] = tl.tensor(handle(np.array([value], kind_on_host), dtype), dtype)
     record.kernel[record.grid](**values)
