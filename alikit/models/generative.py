@@ -16,7 +16,7 @@ import numpy as np
 from alikit import ops
 from alikit.autograd import Tensor
 from alikit.models.table import ModelSpec, build_network
-from alikit.nn import BatchNormLeakyReLU, Module, Parameter, Pass
+from alikit.nn import BatchNormLeakyReLU, Module, Parameter, Pass, update_statistics
 from alikit.ops._dispatch import kernel
 
 
@@ -65,7 +65,7 @@ class Generative(Module):
         if self.spec.noise:
             shape = (*x.shape[:-1], self.spec.noise)
             eps = Tensor(kernel("normal", x.data)(shape, how.stream("eps"), self.dtype))
-            return self.encoder(ops.concat([x, eps], axis=-1), how)
+            return self.encoder(ops.join([x, eps], axis=-1), how)
         return ops.gaussian_sample(self.encoder(x, how), how.stream("eps"))
 
     def code_parameters(self, x: Tensor, how: Pass) -> tuple[Any, Any] | None:
@@ -107,5 +107,4 @@ class Generative(Module):
 
     def update_statistics(self) -> None:
         """Folds the batch statistics of the last training pass into the running ones (method 3.3)."""
-        for norm in self._norms:
-            norm.update_statistics()
+        update_statistics(self._norms)

@@ -1,7 +1,7 @@
 """The seam to the kernels: the one file above `kernels/` that knows there are twins.
 
-`kernel(name, x)` gives the function of that name for arrays of x's kind: NumPy arrays go to `kernels/cpu`, all others
-to `kernels/gpu`. A device is added here and nowhere else.
+`kernel(name, x)` gives the function of that name for arrays of x's kind: NumPy's own arrays and numbers go to
+`kernels/cpu`, all others, subclasses included, to `kernels/gpu`. A device is added here and nowhere else.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Convolution and transposed convolution with everything that rides on them: input dropout, bias, activation, moments.
+"""Convolution and transposed convolution with everything that rides on them: bias, activation, dropout, moments.
 
-    y = activation(conv(dropout(x), w) + b)         moments: mean and variance of y, on the way to batch norm
+    y = dropout(activation(conv(x, w) + b))         moments: mean and variance of y, on the way to batch norm
 
 The transposed layer is the adjoint of the convolution that owns its weight (method 2.1), so that one Function serves
 both: forward of one is the input gradient of the other. Numbers come from `conv2d`, `conv2d_input_grad`,
-`conv2d_weight_grad` and `bias_activation_grad`. Saved: x, w, and y where the activation has a derivative.
+`conv2d_weight_grad` and `bias_activation_grad`. Saved: x, w, and y where something follows the product.
 """
 
 from __future__ import annotations
@@ -26,31 +26,37 @@ class Convolution(Function):
         self.moments, self.dropout = moments, dropout
 
     def forward(self, x: Any, w: Any, b: Any = None) -> Any:
-        options = {"stride": self.stride, "activation": self.activation, "moments": self.moments}
+        options = {
+            "stride": self.stride,
+            "activation": self.activation,
+            "moments": self.moments,
+            "dropout": self.dropout,
+        }
         if self.transposed:
             size = tuple(conv_input_size(n, k, self.stride) for n, k in zip(x.shape[1:3], w.shape[1:3], strict=True))
             y, self.extra = kernel("conv2d_input_grad", x)(x, w, size, b, **options)
         else:
-            y, self.extra = kernel("conv2d", x)(x, w, b, dropout=self.dropout, **options)
+            y, self.extra = kernel("conv2d", x)(x, w, b, **options)
         self.x, self.w = x, w
         self.bias_shape = None if b is None else b.shape
-        self.y = None if self.activation == LINEAR else y
+        self.y = y if self.activation != LINEAR or self.dropout else None
         return y
 
     def backward(self, gy: Any) -> Any:
         need_x, need_w, need_b = (*self.needs, False)[:3]
         gb = None
-        if self.activation != LINEAR or need_b:
+        if self.y is not None or need_b:
             gy, gb = kernel("bias_activation_grad", gy)(
                 gy,
                 self.y if self.y is not None else gy,
                 self.activation,
                 winner=self.extra if self.activation.name == "maxout" else None,
                 bias_shape=self.bias_shape if need_b and self.row_weights is None else None,
+                dropout=self.dropout,
             )
         gx = self._input_grad(gy, need_x) if need_x else None
         if self.row_weights is not None:
-            gy = gy * self.row_weights
+            gy = kernel("scale_rows", gy)(gy, self.row_weights)
             if need_b:
                 _, gb = kernel("bias_activation_grad", gy)(gy, gy, LINEAR, bias_shape=self.bias_shape)
         return (gx, self._weight_grad(gy) if need_w else None, gb)[: len(self.needs)]
@@ -61,16 +67,16 @@ class Convolution(Function):
         size = self.x.shape[1:3]
         input_grad = kernel("conv2d_input_grad", gy)
         if rows is True:
-            return input_grad(gy, self.w, size, stride=self.stride, dropout=self.dropout)[0]
+            return input_grad(gy, self.w, size, stride=self.stride)[0]
         gx = array_module(gy).zeros(self.x.shape, gy.dtype)
         gx[rows] = input_grad(gy[rows], self.w, size, stride=self.stride)[0]
-        return kernel("dropout", gx)(gx, self.dropout) if self.dropout else gx
+        return gx
 
     def _weight_grad(self, gy: Any) -> Any:
         weight_grad = kernel("conv2d_weight_grad", gy)
         if self.transposed:
             return weight_grad(gy, self.x, self.w.shape[1:3], stride=self.stride)
-        return weight_grad(self.x, gy, self.w.shape[1:3], stride=self.stride, dropout=self.dropout)
+        return weight_grad(self.x, gy, self.w.shape[1:3], stride=self.stride)
 
 
 def conv2d(
@@ -86,7 +92,7 @@ def conv2d(
     """Valid convolution with its epilogue (method 2.1).
 
     x        (N, H, W, C);  w: (O, kH, kW, C);  b: (O,) tied, (Ho, Wo, O) untied, or None
-    dropout  applied to x, element by element
+    dropout  of y, element by element; not together with moments
 
     Returns y: (N, Ho, Wo, O / pieces) and, if `moments`, (mean, biased variance) of y as arrays, else None.
     """
@@ -101,6 +107,7 @@ def conv_transpose2d(
     stride: int = 1,
     activation: Activation = LINEAR,
     moments: bool = False,
+    dropout: Dropout | None = None,
 ) -> tuple[Tensor, Any]:
     """The adjoint of the convolution with weight w, with the same epilogue.
 
@@ -110,7 +117,7 @@ def conv_transpose2d(
     """
     if x.ndim != 4 or w.ndim != 4 or x.shape[3] != w.shape[0]:
         raise ValueError(f"conv_transpose2d: x {x.shape} must be (N, H, W, O) and w {w.shape} must be (O, kH, kW, C)")
-    return _run(Convolution(stride, True, activation, moments, None), x, w, b)
+    return _run(Convolution(stride, True, activation, moments, dropout), x, w, b)
 
 
 def _run(fn: Convolution, x: Tensor, w: Tensor, b: Tensor | None) -> tuple[Tensor, Any]:

@@ -91,7 +91,7 @@ class GanRules(Adversarial):
 
     def play(self, x: Any, how: Pass) -> GanGame:
         x_tilde = self.model.decode(self.model.prior(len(x), how, like=x), how)
-        logits = self.model.discriminator(ops.concat([Tensor(x), x_tilde]), how)
+        logits = self.model.discriminator([Tensor(x), x_tilde], how)
         return GanGame(ops.adversarial_losses(logits), logits, x_tilde)
 
     def gradients(self, played: GanGame, parameters: Mapping[str, Sequence[Tensor]]) -> Moves:

@@ -68,7 +68,7 @@ def _statistics(model: Generative, images: Any) -> list[dict[str, Any]]:
         how = Pass(training=True, step=start)
         part = images[start : start + BATCH]
         model.see(Tensor(part), how)
-        sums = [(m + norm.seen[0], s + norm.seen[1]) for (m, s), norm in zip(sums, norms, strict=True) if norm.seen]
+        sums = [(m + norm.seen[0], s + 1 / norm.seen[1]) for (m, s), norm in zip(sums, norms, strict=True) if norm.seen]
         for norm in norms:
             norm.seen = None
     return [{"running_mean": m / len(starts), "running_std": s / len(starts)} for m, s in sums]

@@ -38,7 +38,7 @@ def play(model: ALI, x: Any, how: Pass) -> Game:
     z = model.prior(len(x), how, like=x)
     z_hat = model.encode(data, how)
     x_tilde = model.decode(z, how)
-    logits = model.discriminator(ops.concat([data, x_tilde]), ops.concat([z_hat, z]), how)
+    logits = model.discriminator([data, x_tilde], [z_hat, z], how)
     return Game(ops.adversarial_losses(logits), logits, z_hat, x_tilde)
 
 
