@@ -109,7 +109,7 @@ def samples(precision: str, tiny: bool) -> Iterator[Call]:
     shape = (3, 1, 1, 10) if tiny else (100, 1, 1, 512)
     params, gz = numbers("sample", shape, (*shape[:-1], shape[-1] // 2))
     counters: Any = Counters(7, Step(7, 3), 11)
-    full = Act(params, full=True)
+    full = Act(params, stored="fp32")
     yield Call("gaussian_sample", _title(shape), {"params": full, "counters": counters}, precision)
     arguments = {"gz": Act(gz), "params": full, "counters": counters}
     yield Call("gaussian_sample_grad", _title(shape), arguments, precision)
@@ -122,7 +122,7 @@ def optimisers(precision: str, tiny: bool) -> Iterator[Call]:
     grads = numbers("adam g", *((3, *shape) if len(shape) == 4 else shape for shape in shapes))
     size = sum(int(np.prod(shape)) for shape in shapes)
     p, m, v = numbers("adam", (size,), (size,), (size,))
-    lows = [Act(np.zeros(shape, np.float32)) if len(shape) == 4 else None for shape in shapes]
+    lows = [Act(np.zeros(shape, np.float32), stored="bf16") if len(shape) == 4 else None for shape in shapes]
     for step in (4, np.array([7, 9, 3], np.int64)):
         arguments = {"grads": grads, "out": p, "out_m": m / 10, "out_v": np.square(v) / 10, "step": step, "out_low": lows}
         more = {"lr": 1e-3, "beta1": 0.5, "beta2": 0.999, "eps": 1e-8}
@@ -153,7 +153,7 @@ def ends(precision: str, tiny: bool) -> Iterator[Call]:
     pairs = 3 if tiny else 100
     (logits,) = numbers("logits", (2 * pairs, 1, 1, 1))
     logits[:2] = [[[[80.0]]], [[[-80.0]]]]
-    yield Call("adversarial_losses", f"{pairs} pairs", {"logits": Act(logits, full=True)}, "fp32")
+    yield Call("adversarial_losses", f"{pairs} pairs", {"logits": Act(logits, stored="fp32")}, "fp32")
     figures, first, second = numbers("figures", (4,), (9,), (70,))
     arguments = {"figures": figures, "squares": [np.square(first), np.square(second)]}
     arguments |= {"out_clock": np.array([7, 3, 3], np.int64), "out_ring": numbers("ring", (8, 6))[0]}
