@@ -117,7 +117,7 @@ def used(found: np.ndarray, wanted: np.ndarray, precision: str) -> float:
     """The larger share of what is allowed; infinite for another shape or for what is not finite."""
     if found.shape != wanted.shape:
         return float("inf")
-    distance, largest, differing = ALLOWED[precision]
+    distance, largest, differing = ALLOWED["bf16" if found.dtype.name == "bfloat16" else precision]
     if wanted.dtype.kind in "iub":
         return float(np.mean(found != wanted)) / differing if wanted.size else 0.0
     a, b = found.astype(np.float64), wanted.astype(np.float64)
