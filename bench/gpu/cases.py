@@ -118,13 +118,22 @@ def samples(precision: str, tiny: bool) -> Iterator[Call]:
 
 def optimisers(precision: str, tiny: bool) -> Iterator[Call]:
     """Adam with partial sums, rounded copies and the step from a number or a clock; the moving average."""
-    shapes: Shapes = ((3, 2, 2, 3), (5,)) if tiny else ((64, 4, 4, 32), (512, 4, 4, 256), (3,), (1024, 1, 1, 1024), (37,))
+    shapes: Shapes = (
+        ((3, 2, 2, 3), (5,)) if tiny else ((64, 4, 4, 32), (512, 4, 4, 256), (3,), (1024, 1, 1, 1024), (37,))
+    )
     grads = numbers("adam g", *((3, *shape) if len(shape) == 4 else shape for shape in shapes))
     size = sum(int(np.prod(shape)) for shape in shapes)
     p, m, v = numbers("adam", (size,), (size,), (size,))
     lows = [Act(np.zeros(shape, np.float32), stored="bf16") if len(shape) == 4 else None for shape in shapes]
     for step in (4, np.array([7, 9, 3], np.int64)):
-        arguments = {"grads": grads, "out": p, "out_m": m / 10, "out_v": np.square(v) / 10, "step": step, "out_low": lows}
+        arguments = {
+            "grads": grads,
+            "out": p,
+            "out_m": m / 10,
+            "out_v": np.square(v) / 10,
+            "step": step,
+            "out_low": lows,
+        }
         more = {"lr": 1e-3, "beta1": 0.5, "beta2": 0.999, "eps": 1e-8}
         title = f"{size:,} parameters, {'number' if isinstance(step, int) else 'clock'}"
         yield Call("adam_step", title, arguments | more, precision)
@@ -135,7 +144,10 @@ def batches(precision: str, tiny: bool) -> Iterator[Call]:
     """Rows by number and by the clock, the last and smaller batch of an epoch among them."""
     count = 20 if tiny else 1000
     rng = np.random.default_rng(0)
-    images, order = rng.integers(0, 256, (count, 8, 8, 3) if tiny else (count, 32, 32, 3), np.uint8), rng.permutation(count)
+    images, order = (
+        rng.integers(0, 256, (count, 8, 8, 3) if tiny else (count, 32, 32, 3), np.uint8),
+        rng.permutation(count),
+    )
     from bench.gpu.compare import storage
 
     more = {"images": images, "dtype": storage(precision)}

@@ -96,7 +96,11 @@ def backward(layer: Layer, precision: str) -> Call:
     through = norm_state(layer)
     if through is None and layer.cotangents > 1 and s.n > 1:
         more["rows"] = slice(s.n + s.n // 2, 2 * s.n)
-    arguments = {"x": Act(given["x"]), "gy": Act(given["gy"], stored="fp32" if layer.last else ""), "w": Low(given["w"])}
+    arguments = {
+        "x": Act(given["x"]),
+        "gy": Act(given["gy"], stored="fp32" if layer.last else ""),
+        "w": Low(given["w"]),
+    }
     return Call(
         "conv2d_backward",
         layer.title,

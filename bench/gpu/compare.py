@@ -59,19 +59,19 @@ def walk(value: Any, leaf: Callable[[Any], Any]) -> Any:
     return leaf(value)
 
 
-def for_host(value: Any, precision: str) -> Any:
-    """Arguments for the CPU twin: fresh arrays in float64."""
+def for_host(value: Any, precision: str, exact: Any = np.float64) -> Any:
+    """Arguments for the CPU twin: fresh arrays in float64 (or float32, which large ones are checked in)."""
 
     def leaf(item: Any) -> Any:
         if isinstance(item, Step):
             return item.step
         if isinstance(item, type | np.dtype):
-            return np.float64  # what the device rounds results to is its own affair
+            return exact  # what the device rounds results to is its own affair
         kind = storage((isinstance(item, Act) and item.stored) or precision)
         if isinstance(item, Act | Low):
-            return item.array.astype(kind).astype(np.float64)
+            return item.array.astype(kind).astype(exact)
         if isinstance(item, np.ndarray):
-            return item.astype(np.float32).astype(np.float64) if item.dtype.kind == "f" else item.copy()
+            return item.astype(np.float32).astype(exact) if item.dtype.kind == "f" else item.copy()
         return item
 
     return walk(value, leaf)

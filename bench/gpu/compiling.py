@@ -27,7 +27,9 @@ def items(options: Options) -> list[Item]:
     found = [Item(f"svhn step, {p}", lambda p=p: build(options, lambda: step("svhn", p))) for p in PRECISIONS]
     found += [Item("parity", lambda: build(options, checked), 90)]
     found += [Item("kernels alone", lambda: build(options, timed))]
-    found += [Item(f"{m} step, bf16", lambda m=m: build(options, lambda: step(m, "bf16"))) for m in ("cifar10", "celeba")]
+    found += [
+        Item(f"{m} step, bf16", lambda m=m: build(options, lambda: step(m, "bf16"))) for m in ("cifar10", "celeba")
+    ]
     return found
 
 
