@@ -20,12 +20,13 @@ def numpy_type(dtype: torch.dtype) -> Any:
     return np.dtype(TYPES[dtype])
 
 
-def to_alikit(x: torch.Tensor) -> Any:
-    """A copy of a tensor whose memory is NHWC (or that is a vector) as an activation: padded pixels where needed."""
+def to_alikit(x: torch.Tensor, *, activation: bool = True) -> Any:
+    """A copy of a tensor (N, C, H, W) as (N, H, W, C): an activation, in padded pixels where needed, or a weight."""
     from alikit.kernels import device
 
     nhwc = (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).contiguous()
-    out = device.empty_activation(tuple(nhwc.shape), numpy_type(x.dtype))
+    make = device.empty_activation if activation else device.empty
+    out = make(tuple(nhwc.shape), numpy_type(x.dtype))
     if out.flags.c_contiguous:
         torch.cuda.synchronize()
         _copy(out.data.ptr, nhwc.data_ptr(), nhwc.numel() * nhwc.element_size())

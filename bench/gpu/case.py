@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-
 Results = dict[str, np.ndarray]
 
 

@@ -1,4 +1,4 @@
-"""Calls of the convolution kernels to check: a layer's forward pass with all that rides on it, and its backward pass."""
+"""Calls of the convolutions to check: a layer's forward pass with all that rides on it, and its backward pass."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Times on the device: events around captured graphs of many launches, samples of both sides in turns, quantiles.
 
 A sample is one replay of a graph of `count` launches, long enough that an event's resolution (half a microsecond) and
-the graph's own start do not matter. Where a peer is timed, a round takes one sample of each side, in the opposite order
-of the round before, and gives one ratio. Small working sets stay in the L2 cache, as they do within a training step; where
-that is not wanted, `flush` overwrites the cache before each sample, outside the timed region.
+the graph's own start do not matter. Where a peer is timed, a round takes one sample of each side, in the opposite
+order of the round before, and gives one ratio. Small working sets stay in the L2 cache, as they do within a training
+step; where that is not wanted, `flush` overwrites the cache before each sample, outside the timed region.
 """
 
 from __future__ import annotations
@@ -28,12 +28,16 @@ class Run(NamedTuple):
 
 
 class Ours:
-    """CuPy's events and alikit's graphs."""
+    """CuPy's events and alikit's graphs. stream: where plain calls run, if not on the current one."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: Any = None) -> None:
         from alikit.kernels import device
 
-        self.cuda = device.module().cuda
+        self.cuda, self.stream = device.module().cuda, stream
+
+    def plain(self, fn: Launch, count: int) -> Run:
+        """`count` calls, launch by launch."""
+        return Run(lambda: repeat(fn, count), self.stream)
 
     def seconds(self, run: Run, before: Launch | None = None) -> float:
         """What a run takes on the device, `before` not counted."""
@@ -62,6 +66,10 @@ class Torch:
         import torch
 
         self.torch = torch
+
+    def plain(self, fn: Launch, count: int) -> Run:
+        """`count` calls, launch by launch."""
+        return Run(lambda: repeat(fn, count))
 
     def seconds(self, run: Run, before: Launch | None = None) -> float:
         """What a run takes on the device, `before` not counted."""
@@ -99,14 +107,14 @@ def repeat(fn: Launch, count: int) -> None:
 def calls(clock: Any, fn: Launch, sample: float = SAMPLE) -> int:
     """How many calls make a sample, after warming up."""
     repeat(fn, 3)
-    once = min(clock.seconds(Run(lambda: repeat(fn, 5))) / 5 for _ in range(3))
+    once = min(clock.seconds(clock.plain(fn, 5)) / 5 for _ in range(3))
     return max(1, min(MOST, round(sample / max(once, 1e-7))))
 
 
 def repeated(clock: Any, fn: Launch, sample: float = SAMPLE, captured: bool = True) -> tuple[Run, int]:
     """A sample and the number of calls in it, run once already."""
     count = calls(clock, fn, sample)
-    run = clock.graph(fn, count) if captured else Run(lambda: repeat(fn, count))
+    run = clock.graph(fn, count) if captured else clock.plain(fn, count)
     clock.seconds(run)
     return run, count
 

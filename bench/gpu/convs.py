@@ -5,8 +5,8 @@ benchmark mode. Both answers are compared with PyTorch's own in float32 before a
 alikit: above 1 alikit is faster. Beside the single gradients stands what a step launches: both in one launch, against
 both of cuDNN's.
 
-What the numbers do not show: what rides on alikit's convolutions in the step (bias, activation, dropout, moments), which
-costs PyTorch launches of its own.
+What the numbers do not show: what rides on alikit's convolutions in the step (bias, activation, dropout, moments),
+which costs PyTorch launches of its own.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def layer(s: Shape, model: str, precision: str) -> list[Row]:
     from bench.gpu.torch_steps import allow_tf32
 
     x, w, gy = tensors(s, precision)
-    mine = ours(s, *(to_alikit(a) for a in (x, w, gy)), precision)
+    mine = ours(s, to_alikit(x), to_alikit(w, activation=False), to_alikit(gy), precision)
     allow_tf32(False)
     exact = theirs(s, *(a.float() for a in (x, w, gy)))
     wanted = {name: exact[name]() for name in PASSES[:3]}

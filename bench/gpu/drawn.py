@@ -1,5 +1,5 @@
-"""A data folder of house numbers drawn by alikit, prepared as SVHN's own files would be: what training and resume run on
-where no real data are given.
+"""A data folder of house numbers drawn by alikit, prepared as SVHN's own files would be: what training and resume run
+on where no real data are given.
 
 Some thousands are drawn, by all cores, and repeated to a set that is gathered from at random as a real one is. What is
 timed does not depend on what the pictures show.

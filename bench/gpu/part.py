@@ -1,4 +1,4 @@
-"""The words that all parts share. A part is a list of items; an item gives rows; the rows make the part's short table."""
+"""The words that all parts share: a part is a list of items, an item gives rows, of which the part's table is made."""
 
 from __future__ import annotations
 
