@@ -44,6 +44,8 @@ setup(
             "ruff>=0.6",
             "mypy>=1.11",
             "ml_dtypes>=0.5",
+            "scikit-learn>=1.4",
+            "matplotlib>=3.8",
             'triton>=3.6; sys_platform == "linux"',  # its interpreter and its compiler need no GPU
         ],
     },

@@ -38,7 +38,7 @@ Ctrl-C and SIGTERM save a checkpoint first. Exit codes: 0 done, 1 failure, 2 usa
 #: options that override a field of the configuration of the same name
 OVERRIDES = (
     *("data", "split", "images", "size", "data_seed", "model", "decoder", "width", "nz", "init_std"),
-    *("epochs", "steps", "batch_size", "lr", "beta1", "beta2", "adam_eps", "seed", "ema"),
+    *("epochs", "steps", "batch_size", "lr", "beta1", "beta2", "adam_eps", "seed", "ema", "reconstruction"),
     *("device", "precision", "graph", "log_every", "sample_every", "checkpoint_every", "keep"),
 )
 
@@ -74,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     game.add_argument("--seed", metavar="N", type=whole(0), help="of weights, batches, noise (0)")
     game.add_argument(
         "--ema", metavar="RATE", type=number(0, 1, above=True), help="average encoder and decoder weights at this rate"
+    )
+    game.add_argument(
+        "--reconstruction",
+        metavar="X",
+        type=number(0, 1e6),
+        help="add X times the squared error of decode(encode(x)) to the generators' loss, as ALICE does (0: ALI)",
     )
     game.add_argument(
         "--model",

@@ -46,6 +46,16 @@ def statistics(trainer: Trainer) -> dict[str, Any]:
         return {f"{name}.{key}": array for name, norm in norms for key, array in norm.buffers.items()}
 
 
+def settle(model: Generative, images: Any) -> None:
+    """Gives encoder and decoder of a model that was never trained the population statistics of its own activations.
+
+    Without them every layer shrinks its input by a factor of ten or more. images: as in `_statistics`
+    """
+    with no_grad():
+        for norm, buffers in zip(_norms(model).values(), _statistics(model, images), strict=True):
+            norm.buffers = buffers
+
+
 def _norms(model: Generative) -> dict[str, BatchNormLeakyReLU]:
     """Batch norms of the averaged networks by the names of their buffers."""
     return {

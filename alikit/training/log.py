@@ -133,7 +133,7 @@ class Progress:
     def _show(self, figures: str) -> None:
         rate, left = self._rate.images_per_second(), self._rate.seconds_per_step() * (self._total - self._step)
         text = (  # what a narrow terminal cuts off is the end
-            f"{_duration(left)} left  {rate:.{0 if rate >= 100 else 1}f} images/s  {figures}"
+            f"{duration(left)} left  {rate:.{0 if rate >= 100 else 1}f} images/s  {figures}"
         )
         if self._bar is None:
             self._print(f"step {self._step}/{self._total}  {text}")
@@ -177,7 +177,7 @@ def _bar(total: int, start: int, stream: TextIO) -> Any:
     return tqdm(total=total, initial=start, file=stream, bar_format=layout, dynamic_ncols=True)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)
     if days:
         return f"{days}d{hours % 24:02d}h"

@@ -27,19 +27,23 @@ class Game(NamedTuple):
     logits: Tensor
     z_hat: Tensor
     x_tilde: Tensor
+    rebuilt: Tensor | None = None
 
 
-def play(model: ALI, x: Any, how: Pass) -> Game:
+def play(model: ALI, x: Any, how: Pass, *, rebuild: bool = False) -> Game:
     """One forward pass of the game (method 1.6, steps 1 to 4).
 
-    x   (M, H, W, C) array of the model's dtype;  how: the pass; its counters give z, eps and the dropout masks
+    x        (M, H, W, C) array of the model's dtype
+    how      the pass; its counters give z, eps and the dropout masks
+    rebuild  also decode z^: before z, since the running statistics are those of the decoder's last pass
     """
     data = Tensor(x)
     z = model.prior(len(x), how, like=x)
     z_hat = model.encode(data, how)
+    rebuilt = model.decode(z_hat, how) if rebuild else None
     x_tilde = model.decode(z, how)
     logits = model.discriminator([data, x_tilde], [z_hat, z], how)
-    return Game(ops.adversarial_losses(logits), logits, z_hat, x_tilde)
+    return Game(ops.adversarial_losses(logits), logits, z_hat, x_tilde, rebuilt)
 
 
 def gradients(

@@ -51,7 +51,7 @@ def mixture_figure(
     these points, coloured by component; prior: (M, 2) codes from the prior, generated: (M, 2) their decodings, black.
     Equal aspect; x axes within 6, z axes within 4.
     """
-    colours = _mode_colours(int(modes.max()) + 1)[modes]
+    colours = mode_colours(int(modes.max()) + 1)[modes]
     panels = [
         ("test points x", points, colours, 6),
         ("codes of the test points", codes, colours, 4),
@@ -130,7 +130,7 @@ def _chi_square_mean(x: np.ndarray, d: int) -> np.ndarray:
     return np.exp(log)
 
 
-def _mode_colours(count: int) -> np.ndarray:
+def mode_colours(count: int) -> np.ndarray:
     """(count, 3) colours that differ between neighbours: hues a golden angle apart, in three lightnesses in turn."""
     import colorsys
 

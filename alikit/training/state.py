@@ -52,7 +52,9 @@ def build_trainer(config: Config) -> Trainer:
     """A fresh Trainer for the configuration."""
     settings = AdamSettings(config.lr, config.beta1, config.beta2, config.adam_eps)
     _, rules = GAMES[config.game]
-    return Trainer(rules(build_model(config)), settings, seed=config.seed, ema=config.ema)
+    model: Any = build_model(config)
+    game = adversarial.AliceRules(model, config.reconstruction) if config.reconstruction else rules(model)
+    return Trainer(game, settings, seed=config.seed, ema=config.ema)
 
 
 def _sections(trainer: Trainer) -> dict[str, dict[str, Any]]:

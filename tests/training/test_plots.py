@@ -98,7 +98,7 @@ def mixture_picture() -> tuple[np.ndarray, np.ndarray]:
     codes = points / 2
     reconstructions = MEANS[(modes + 1) % 25]  # each mode comes back as its neighbour
     prior, generated = np.full((40, 2), (1.0, -3.0)), np.full((60, 2), (-2.0, 4.0))
-    return plots.mixture_figure(points, modes, codes, reconstructions, prior, generated), plots._mode_colours(25)
+    return plots.mixture_figure(points, modes, codes, reconstructions, prior, generated), plots.mode_colours(25)
 
 
 def colour_at(picture: np.ndarray, column: int, x: float, y: float, limit: int) -> np.ndarray:
@@ -119,7 +119,7 @@ def test_mixture_panels_show_each_mode_in_its_colour_and_place() -> None:
 
 
 def test_colours_of_modes_differ() -> None:
-    colours = plots._mode_colours(25)
+    colours = plots.mode_colours(25)
     gaps = np.abs(colours[:, None] - colours[None]).max(axis=2) + 1000 * np.eye(25)
     assert gaps.min() > 12
     neighbours = np.abs(np.diff(colours, axis=0)).max(axis=1)
