@@ -24,7 +24,7 @@ def _log1p(d):
     """ln(1 + d) = 2 atanh(s), s = d / (2 + d) <= 1/3, for d in [0, 1]."""
     s = d / (2.0 + d)
     ss = s * s
-    series = 1 / 9 + ss * (1 / 11 + ss * (1 / 13 + ss * (1 / 15)))
+    series = 1 / 9 + ss * (1 / 11 + ss * (1 / 13))
     return 2.0 * s * (1.0 + ss * (1 / 3 + ss * (1 / 5 + ss * (1 / 7 + ss * series))))
 
 
