@@ -56,17 +56,17 @@ class Generative(Module):
             raise ValueError(f"{spec.name}: the decoder ends with {spec.decoder[-1].size} pixels, images have {h}")
 
     def prior(self, count: int, how: Pass, like: Any = None) -> Tensor:
-        """Codes from N(0, I): (count, 1, 1, nz), on the device of the array `like`."""
-        draw = kernel("normal", np.empty(0) if like is None else like)
-        return Tensor(draw((count, 1, 1, self.spec.nz), how.stream("prior"), self.dtype))
+        """Codes from N(0, I): (count, 1, 1, nz), on the device and of the dtype of the array `like`."""
+        like = np.empty(0, self.dtype) if like is None else like
+        return Tensor(kernel("normal", like)((count, 1, 1, self.spec.nz), how.stream("prior"), like.dtype))
 
     def encode(self, x: Tensor, how: Pass) -> Tensor:
         """Sampled codes z^ ~ q(z | x): (N, 1, 1, nz), differentiable (paper, section 2)."""
         if self.spec.noise:
             shape = (*x.shape[:-1], self.spec.noise)
-            eps = Tensor(kernel("normal", x.data)(shape, how.stream("eps"), self.dtype))
+            eps = Tensor(kernel("normal", x.data)(shape, how.stream("eps"), x.dtype))
             return self.encoder(ops.join([x, eps], axis=-1), how)
-        return ops.gaussian_sample(self.encoder(x, how), how.stream("eps"))
+        return ops.gaussian_sample(self.encoder(x, how), how.stream("eps"), x.dtype)
 
     def code_parameters(self, x: Tensor, how: Pass) -> tuple[Any, Any] | None:
         """mu and sigma of q(z | x), each (N, 1, 1, nz) arrays; None where the encoder is not Gaussian."""

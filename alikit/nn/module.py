@@ -13,13 +13,18 @@ from alikit.ops._dispatch import Counters
 class Pass(NamedTuple):
     """One forward pass. Modules keep no mode: what varies from pass to pass is an argument.
 
-    training  batch statistics and dropout if true, population statistics and no dropout if false
-    seed      of the run;  step: number of the training step. With a stream's name they determine all random numbers
+    training   batch statistics and dropout if true, population statistics and no dropout if false
+    seed       of the run;  step: number of the training step, or a device's clock [seed, step, updates]. With a
+               stream's name they determine all random numbers
+    precision  of matrix products: "fp32"; on a GPU also "tf32", or "bf16" on activations and weights of that dtype
+    partials   weight gradients are left as partial sums for the optimiser to add
     """
 
     training: bool = False
     seed: int = 0
-    step: int = 0
+    step: Any = 0
+    precision: str = "fp32"
+    partials: bool = False
 
     def stream(self, name: str) -> Counters:
         """Counters of the random numbers that belong to `name`, a layer's full name or a purpose."""
