@@ -43,7 +43,9 @@ def check(preset: str, precision: str, batch: int, **changes: Any) -> list[Row]:
     whole, single, loss = ALLOWED[precision]
     shares = {f"gradient of {name}": distance(found[name], wanted[name]) / single for name in wanted}
     for player in ("adam_d", "adam_g"):
-        vectors = [np.concatenate([a.ravel() for n, a in side.items() if n.startswith(player)]) for side in (found, wanted)]
+        vectors = [
+            np.concatenate([a.ravel() for n, a in side.items() if n.startswith(player)]) for side in (found, wanted)
+        ]
         shares[f"gradient of {player}"] = distance(*vectors) / whole
     for name in ("loss_d", "loss_g"):
         shares[name] = abs(said[name] - told[name]) / abs(told[name]) / loss

@@ -39,7 +39,9 @@ def items(options: Options) -> list[Item]:
     if not options.timed:
         return [Item("step against the peer", quick)]
     found = [Item("check", check, 90)]
-    found += [Item(f"alikit {p}, batch {b}", lambda p=p, b=b: alone(p, b), 60) for b in BATCHES for p in ("bf16", "tf32")]
+    found += [
+        Item(f"alikit {p}, batch {b}", lambda p=p, b=b: alone(p, b), 60) for b in BATCHES for p in ("bf16", "tf32")
+    ]
     found += [Item("alikit bf16, not captured, batch 100", lambda: alone("bf16", 100, graph=False), 60)]
     found += [
         Item(f"{way}, batch {batch}", lambda w=way, p=precision, b=batch: versus(w, p, b), 240)
@@ -149,7 +151,9 @@ def table(rows: list[Row]) -> list[str]:
         about = (row["batch"], *milliseconds, ratio["ratio"] if ratio else None, spread, rate)
         lines.append((row["way"], *about))
     heads = ("way", "batch", "alikit ms", "PyTorch ms", "ratio", "q20..q80", "alikit images/s")
-    checks = [f"checked: {r['compared']} arrays, worst {r['worst']} at {r['used']:.2g}" for r in rows if r["way"] == "check"]
+    checks = [
+        f"checked: {r['compared']} arrays, worst {r['worst']} at {r['used']:.2g}" for r in rows if r["way"] == "check"
+    ]
     return [*checks, *(grid(heads, lines) if lines else []), *verdicts(rows)]
 
 
@@ -169,7 +173,9 @@ def verdicts(rows: list[Row]) -> list[str]:
     for row in rows:
         if row["way"] == "alikit bf16" and row["batch"] == 100:
             took = 1e3 * row["alikit"]["seconds"]
-            found.append(f"alikit bf16, batch 100: {took:.3f} ms, must {STEP[0]}, aim {STEP[1]}: {_verdict(-took, *(-s for s in STEP))}")
+            found.append(
+                f"alikit bf16, batch 100: {took:.3f} ms, must {STEP[0]}, aim {STEP[1]}: {_verdict(-took, *(-s for s in STEP))}"
+            )
     return found
 
 
