@@ -43,10 +43,7 @@ def check(preset: str, precision: str, batch: int, **changes: Any) -> list[Row]:
     whole, single, loss = ALLOWED[precision]
     shares = {f"gradient of {name}": distance(found[name], wanted[name]) / single for name in wanted}
     for player in ("adam_d", "adam_g"):
-        vectors = [
-            np.concatenate([a.ravel() for n, a in side.items() if n.startswith(player)]) for side in (found, wanted)
-        ]
-        shares[f"gradient of {player}"] = distance(*vectors) / whole
+        shares[f"gradient of {player}"] = distance(vector(found, player), vector(wanted, player)) / whole
     for name in ("loss_d", "loss_g"):
         shares[name] = abs(said[name] - told[name]) / abs(told[name]) / loss
     worst = max(shares.values())
@@ -61,6 +58,11 @@ def gradients(stepper: Any) -> dict[str, np.ndarray]:
     trainer, state = stepper.trainer, runs.state_of(stepper)
     factor = {f"adam_{player}": 1 - adam.settings.beta1 for player, adam in trainer.adams.items()}
     return {n: a / factor[n.split("/")[0]] for n, a in state.items() if n.split("/")[:2][-1] == "m"}
+
+
+def vector(gradients: dict[str, np.ndarray], player: str) -> np.ndarray:
+    """A player's gradient end to end."""
+    return np.concatenate([a.ravel() for name, a in gradients.items() if name.startswith(player)])
 
 
 def repeated(preset: str, precision: str, batch: int, eager: Any, **changes: Any) -> tuple[int, list[str]]:
