@@ -32,7 +32,7 @@ from .record import Launch
 from .source import fields_of, launch_key
 
 ARCHS = (80, 86, 89, 90, 120)
-READER = 1  # raised when sass.py reads more or otherwise
+READER = 2  # raised when sass.py reads more or otherwise
 
 
 class Row(NamedTuple):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 #: shared memory that one program may have, bytes
 SHARED = {80: 163 << 10, 86: 99 << 10, 87: 163 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}
 
-_USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
+_USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)")
 _INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)([^;\n]*)")
 _TENSOR = re.compile(r"(H|I|Q|O|B|D)G?MMA\b|UTC\w*MMA\b")
 _WIDE = re.compile(r"\.(U8|S8|U16|S16|64|128)\b")
@@ -21,7 +21,7 @@ _BYTES = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16}
 class Facts(NamedTuple):
     """
     registers of a thread;  stack: bytes of local memory (a stack, spills);  spills: instructions that move them
-    shared    bytes: what is laid out when the kernel is launched, and what the cubin itself has
+    shared    bytes that are laid out when the kernel is launched
     tensor    tensor-core instructions, by name
     copies    instructions that copy from global to shared memory, loads, stores: bytes at once -> how many
     fed       copies and loads in loops around tensor-core instructions: what brings the operands
@@ -41,18 +41,22 @@ class Facts(NamedTuple):
 
 
 def read(usage: str, sass: str, shared: int, size: int) -> Facts:
-    """From what cuobjdump writes with --dump-resource-usage and --dump-sass; ValueError where it cannot be read."""
+    """From what cuobjdump writes with --dump-resource-usage and --dump-sass; ValueError where it cannot be read.
+
+    shared  bytes that are laid out at the launch. Triton's kernels have no other; what the cubin tells from sm_90 on is
+            the KB that the driver takes for itself, which is not part of the limit
+    """
     found = _USAGE.search(usage)
     listing = [(int(place, 16), name, rest) for place, name, rest in _INSTRUCTION.findall(sass)]
     names = Counter(name for _, name, _ in listing)
     if found is None or not names:
         raise ValueError(f"cuobjdump tells nothing: {usage[:200]!r} {sass[:200]!r}")
-    registers, stack, static, local = map(int, found.groups())
+    registers, stack, local = map(int, found.groups())
     return Facts(
         registers,
         stack + local,
         sum(n for name, n in names.items() if name.split(".")[0] in ("LDL", "STL")),
-        shared + static,
+        shared,
         _tensor(names),
         _widths(names, "LDGSTS"),
         _widths(names, "LDG"),

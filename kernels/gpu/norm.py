@@ -21,7 +21,7 @@ import numpy as np
 from .. import device
 from ..arrays import Activation, Array, Dropout, check_activation, check_dropout, stacked
 from ..launch import Work, launch
-from .norm_kernels import grad_kernel, grad_sums_kernel, moments_kernel, normalise_kernel, statistics_kernel
+from .norm_kernels import moments_kernel, norm_grad_kernel, norm_grad_sums_kernel, normalise_kernel, statistics_kernel
 from .philox import dropout_arguments
 from .table import Table, ceil_div, grid_of, merged_at_once, rows_of, shares_of, table_of
 
@@ -143,7 +143,7 @@ def batch_norm_leaky_relu_grad(
     constants |= {"K": count, "PASSED": passed, "GY_PITCH": device.pitch(gy), "X_PITCH": device.pitch(x), "T": table}
     read, written = gy.size * gy.dtype.itemsize + x.size * x.dtype.itemsize, gx.size * gx.dtype.itemsize
     grid = grid_of(rows_of(x, table), table)
-    launch(grad_kernel, grid, arguments, constants, work=Work(read, written, 6 * gx.size))
+    launch(norm_grad_kernel, grid, arguments, constants, work=Work(read, written, 6 * gx.size))
     return gx, ggamma, gbeta
 
 
@@ -167,7 +167,7 @@ def _grad_sums(arguments: dict[str, Any], count: int, table: Table, dropout: Dro
     constants |= {"GY_PITCH": device.pitch(gy), "X_PITCH": device.pitch(x)}
     constants |= {"T": table, "AT_ONCE": merged_at_once(table)}
     work = Work(gy.size * gy.dtype.itemsize + x.size * x.dtype.itemsize, 4 * sums.size, 7 * gy.size)
-    launch(grad_sums_kernel, (table.blocks * shares, count), arguments, constants, work=work)
+    launch(norm_grad_sums_kernel, (table.blocks * shares, count), arguments, constants, work=work)
     return sums
 
 

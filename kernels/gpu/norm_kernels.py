@@ -104,7 +104,7 @@ def before_norm(gy, centred, scale, beta, slope):
 
 
 @jit
-def grad_sums_kernel(
+def norm_grad_sums_kernel(
     gy_ptr, x_ptr, gamma_ptr, beta_ptr, mean_ptr, inv_std_ptr, part_ptr, counter_ptr, out_sums_ptr,
     clock_ptr, stream, rows, shares, each, slope,
     GY_PITCH: tl.constexpr, X_PITCH: tl.constexpr, KEEP_FROM: tl.constexpr, KEEP_SCALE: tl.constexpr,
@@ -138,7 +138,7 @@ def grad_sums_kernel(
 
 
 @jit
-def grad_kernel(
+def norm_grad_kernel(
     gy_ptr, x_ptr, gamma_ptr, beta_ptr, mean_ptr, inv_std_ptr, sums_ptr, gx_ptr, out_ggamma_ptr, out_gbeta_ptr,
     clock_ptr, stream, rows, slope,
     K: tl.constexpr, PASSED: tl.constexpr, GY_PITCH: tl.constexpr, X_PITCH: tl.constexpr,

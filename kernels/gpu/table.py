@@ -83,10 +83,10 @@ class Table:
         """Adjacent elements, a power of two up to 16, that every tile and every pixel is made of."""
         return math.gcd(16, self.BN if self.dense else math.gcd(self.BN, self.pitch))
 
-    def scaled(self, numerator: int, denominator: int = 1) -> Table:
-        """The table of the same pixels with another number of channels, before or behind maxout, without pads."""
-        channels, width = (v * numerator // denominator for v in (self.channels, self.BN))
-        return Table(self.pixels, channels, channels, self.BM, width)
+    def behind_maxout(self, pieces: int) -> Table:
+        """The table of what maxout makes of this one, both without pads or both with a pixel a row."""
+        channels = self.channels // pieces
+        return Table(self.pixels, channels, channels, self.BM, self.BN // pieces)
 
 
 def table_of(y: Any, *, images: bool = False, largest: int = 4096) -> Table:
@@ -144,14 +144,10 @@ def spots(row0, rows, n0, PITCH: tl.constexpr, T: tl.constexpr):
     """Offsets (BM, BN) from row row0 on, and which of them exist, in an array of any pitch."""
     r = tl.arange(0, T.BM)[:, None]
     n = (n0 + tl.arange(0, T.BN))[None, :]
-    mask = (row0 + r < rows) & (n < T.columns)
-    if T.pitch == PITCH:
-        offs = r * T.columns + n
-    else:
-        offs = r * (T.pixels * PITCH) + n // T.pitch * PITCH + n % T.pitch
-        if T.pitch > PITCH:
-            mask = mask & (n % T.pitch < PITCH)
-    return offs, mask
+    if T.pixels == 1 or T.pitch == PITCH:
+        return r * (T.pixels * PITCH) + n, (row0 + r < rows) & (n < min(T.columns, T.pixels * PITCH))
+    offs = r * (T.pixels * PITCH) + n // T.pitch * PITCH + n % T.pitch
+    return offs, (row0 + r < rows) & (n < T.columns) & (n % T.pitch < PITCH)
 
 
 @jit

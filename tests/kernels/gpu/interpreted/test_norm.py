@@ -133,12 +133,12 @@ def test_bfloat16(shape: tuple, rate: float | None, draw: Callable, put: Callabl
     y, mean, inv_std = norm.batch_norm_leaky_relu(x, gamma, beta, eps=EPS, slope=SLOPE, dropout=dropout)
     assert (y.dtype, mean.dtype, inv_std.dtype) == (BF16, np.float32, np.float32)
     expected = forward(a)
-    np.testing.assert_allclose(y.get().astype(float), expected[0] * factor(dropout, shape), rtol=2.0**-7, atol=2e-5)
+    np.testing.assert_allclose(y.get().astype(float), expected[0] * factor(dropout, shape), rtol=2.0**-8, atol=2e-5)
     np.testing.assert_allclose(inv_std.get(), expected[2], rtol=3e-6)
     gx, ggamma, gbeta = norm.batch_norm_leaky_relu_grad(gy, x, gamma, beta, mean, inv_std, slope=SLOPE, dropout=dropout)
     assert (gx.dtype, ggamma.dtype, gbeta.dtype) == (BF16, np.float32, np.float32)
     *expected, _ = backward(a, dropout)
-    np.testing.assert_allclose(gx.get().astype(float), expected[0], rtol=2.0**-7, atol=2e-5)
+    np.testing.assert_allclose(gx.get().astype(float), expected[0], rtol=2.0**-8, atol=2e-5)
     np.testing.assert_allclose(ggamma.get(), expected[1], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(gbeta.get(), expected[2], rtol=1e-4, atol=1e-4)
 
@@ -152,7 +152,7 @@ def test_another_type_and_pitch_are_written(draw: Callable, put: Callable) -> No
     np.testing.assert_allclose(y.get(), forward(a)[0], rtol=1e-5, atol=2e-5)
     y, _, _ = norm.batch_norm_leaky_relu(put(a["x"]), put(a["gamma"]), put(a["beta"]), eps=EPS, slope=SLOPE, dtype=BF16)
     assert y.dtype == BF16
-    np.testing.assert_allclose(y.get().astype(float), forward(a)[0], rtol=2.0**-7, atol=2e-5)
+    np.testing.assert_allclose(y.get().astype(float), forward(a)[0], rtol=2.0**-8, atol=2e-5)
 
 
 def test_moments_that_are_given_are_used(draw: Callable, put: Callable) -> None:
