@@ -40,19 +40,20 @@ def record_step(preset: str, precision: str = "bf16", batch: int | None = None, 
     with device.use("plan", arch):
         trainer = state.build_trainer(settings)
         stepper = DeviceStepper(trainer, _blank_feed(settings, trainer), graph=False)
-        with recording() as launches:
-            stepper.step(0)
+        stepper.step(0)  # the first step also lays out what later ones find
+        with device.deferred_uploads(), recording() as launches:
+            stepper.step(1)
     if launches.foreign:
         raise RuntimeError(f"the step computes with something else than kernels: {', '.join(launches.foreign)}")
     return launches
 
 
 def _blank_feed(settings: config.Config, trainer: Any) -> Feed:
-    """Images that nobody looks at, as many as a batch."""
+    """Images that nobody looks at, enough for two batches."""
     h, w, c = trainer.model.spec.image
     points = settings.dataset == "mixture"
     shape = (settings.batch_size, c) if points else (settings.batch_size, h, w, c)
-    images = np.zeros(shape, np.float32 if points else np.uint8)
+    images = np.zeros((2 * shape[0], *shape[1:]), np.float32 if points else np.uint8)
     blank = Dataset(name=settings.dataset, split="train", source="nothing", checksum="", images=images)
     return Feed(blank, settings.batch_size, 0)
 

@@ -10,6 +10,7 @@ of one loss by the quotient of both weights, avoids that quotient's exp(|l|).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from alikit.autograd.backward import Walk, topological
@@ -40,5 +41,11 @@ def row_grad(
             node.row_weights = weights
 
     walk = Walk(topological([y]), y, [*parameters, *inputs])
-    found = walk.run(array_module(y.data).ones_like(y.data), release=False, prepare=prepare)
+    found = walk.run(_ones(array_module(y.data), tuple(y.shape), y.dtype), release=False, prepare=prepare)
     return found[: len(parameters)], found[len(parameters) :]
+
+
+@lru_cache(maxsize=16)
+def _ones(xp: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Ones, made once: on a device every step would launch something to make them again."""
+    return xp.ones(shape, dtype)
