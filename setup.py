@@ -20,7 +20,7 @@ setup(
         "alikit.kernels",
         *(f"alikit.{name}" for name in find_packages(include=["kernels.*"])),
     ],
-    package_data={"alikit": ["py.typed"]},
+    package_data={"alikit": ["py.typed"], "alikit.kernels": ["shapes.json", "cubins/*.zip"]},
     install_requires=[
         "numpy>=2.0",
         "scipy>=1.11",
@@ -44,6 +44,8 @@ setup(
             "ruff>=0.6",
             "mypy>=1.11",
             "ml_dtypes>=0.5",
+            "scikit-learn>=1.4",
+            "matplotlib>=3.8",
             'triton>=3.6; sys_platform == "linux"',  # its interpreter and its compiler need no GPU
         ],
     },

@@ -6,10 +6,14 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NoReturn, TypeVar
 
 from alikit.errors import AlikitError, UsageError
+
+Item = TypeVar("Item")
+_SILENCE = 10.0  # seconds without a line, where there is no terminal
 
 
 def run(main: Callable[[], int]) -> int:
@@ -37,6 +41,25 @@ def run(main: Callable[[], int]) -> int:
 def warn(text: str) -> None:
     """A warning to the user, on stderr."""
     print(f"alikit: warning: {text}", file=sys.stderr, flush=True)
+
+
+def follow(items: Iterable[Item], total: int, what: str, quiet: bool = False) -> Iterator[Item]:
+    """Passes `items` through and shows on stderr how many of `total` are done: a bar on a terminal, else a plain line
+    every ten seconds. Nothing with `quiet`, or where there is nothing to do."""
+    if quiet or not total:
+        yield from items
+        return
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        yield from tqdm(items, total=total, desc=what, file=sys.stderr)
+        return
+    told = time.monotonic()
+    for done, item in enumerate(items):
+        if time.monotonic() - told > _SILENCE:
+            told = time.monotonic()
+            print(f"alikit: {what}: {done:,} of {total:,}", file=sys.stderr, flush=True)
+        yield item
 
 
 class Parser(argparse.ArgumentParser):

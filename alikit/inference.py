@@ -5,6 +5,8 @@ z = model.encode(x)            # (N, H, W, C) in [0, 1]  ->  (N, nz)
 x = model.decode(z)            # (N, nz)  ->  (N, H, W, C)
 x = model.reconstruct(x)       # decode(encode(x)), as in the paper
 x = model.sample(64, seed=1)   # decodings of codes from the prior N(0, I)
+x = model.interpolate(a, b)    # decodings along the path from a's codes to b's
+f = model.features(x)          # (N, 5376) for SVHN: what the paper's SVM is given
 """
 
 from __future__ import annotations
@@ -18,12 +20,16 @@ import numpy as np
 
 from alikit.autograd import Tensor, no_grad
 from alikit.errors import DataError
-from alikit.models import Generative
+from alikit.models import Generative, hidden
+from alikit.models.hidden import Examined
 from alikit.nn import Pass
 from alikit.training import runs, state
 from alikit.training.config import Config
 
 CHUNK = 100
+HIDDEN_LAYERS = 3  # of the encoder, counted from its end, whose outputs are features (method 6.1)
+TOWER_LAYERS = 2  # of D's tower on x
+PATHS = ("linear", "spherical")
 
 
 class Model:
@@ -63,6 +69,55 @@ class Model:
         mu, sigma = (_joined([p[k] for p in pairs if p], (0, self.nz)).reshape(len(x), self.nz) for k in (0, 1))
         return mu, sigma
 
+    @property
+    def gaussian(self) -> bool:
+        """Whether there is an encoder, and it gives mu and sigma."""
+        spec = self.networks.spec
+        return self.networks.encodes and not spec.noise and spec.encoder[-1].maps == 2 * self.nz
+
+    def examine(self, x: np.ndarray, seed: int = 0, first: int = 0) -> Examined:
+        """Everything that one pass through a Gaussian encoder gives. ValueError without one, or without images.
+
+        seed    of the noise;  first: the place of x[0] in a longer list that comes in pieces, a multiple of CHUNK, so
+                that z is what `encode` would make of the whole list
+        """
+        if not self.gaussian:
+            raise ValueError("examine: this run has no Gaussian encoder, no mu and sigma")
+        x, how = self._input(x), Pass(seed=seed)
+        if not len(x):
+            raise ValueError("examine: there are no images")
+        rows = []
+        with no_grad():
+            for a in range(0, len(x), CHUNK):
+                part = Tensor(x[a : a + CHUNK])
+                rows.append(hidden.examine(self.networks, part, how._replace(step=first + a), HIDDEN_LAYERS))
+        return Examined(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+
+    def features(self, x: np.ndarray, seed: int = 0, code: str = "sample") -> np.ndarray:
+        """The paper's features for few labels (method 6.1): (N, nz + F), 5376 numbers an image for SVHN.
+
+        The encoder's output, then its last three hidden layers before the leaky ReLU, with population statistics.
+
+        code   the output: "sample", z ~ q(z | x), as the authors' code has it, or "mu"
+        """
+        found = self.examine(x, seed)
+        return np.concatenate([found.mu if code == "mu" else found.z, found.hidden], axis=1)
+
+    def discriminator_features(self, x: np.ndarray) -> np.ndarray:
+        """The last two layers of D's tower on x, before the leaky ReLU (after maxout): (N, F), 4608 for SVHN.
+
+        ValueError for a run without D.
+        """
+        discriminator = getattr(self.networks, "discriminator", None)
+        if discriminator is None:
+            raise ValueError("discriminator_features: this run has no discriminator")
+        x, layers, parts = self._input(x), discriminator.x.layers, []
+        with no_grad():
+            for a in range(0, len(x), CHUNK):
+                kept, _ = hidden.walk(layers, Tensor(x[a : a + CHUNK]), Pass(), TOWER_LAYERS)
+                parts.append(np.concatenate(kept, axis=1))
+        return np.concatenate(parts)
+
     def decode(self, z: np.ndarray) -> np.ndarray:
         """x~ of codes: (N, nz) -> (N, H, W, C) float32, images in [0, 1]."""
         z = np.asarray(z, np.float32)
@@ -79,7 +134,24 @@ class Model:
 
     def sample(self, count: int, seed: int = 0) -> np.ndarray:
         """Decodings of `count` codes from N(0, I): (count, H, W, C)."""
-        return self.decode(self.networks.prior(count, Pass(seed=seed)).data.reshape(count, self.nz))
+        return self.decode(self.prior(count, seed))
+
+    def prior(self, count: int, seed: int = 0) -> np.ndarray:
+        """`count` codes from N(0, I): (count, nz)."""
+        return self.networks.prior(count, Pass(seed=seed)).data.reshape(count, self.nz)
+
+    def interpolate(
+        self, a: np.ndarray, b: np.ndarray, steps: int = 12, path: str = "linear", seed: int = 0
+    ) -> np.ndarray:
+        """Decodings of `steps` codes from those of images a to those of b, both ends included (method 6.2).
+
+        a, b   (N, H, W, C), uint8 or floats in [0, 1];  path: see `between`;  seed: of both codes' noise
+
+        Returns (N, steps, H, W, C).
+        """
+        z = self.encode(np.concatenate([a, b]), seed)
+        codes = between(z[: len(a)], z[len(a) :], steps, path)
+        return self.decode(codes.reshape(-1, self.nz)).reshape(len(a), steps, *self.shape)
 
     def _input(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)
@@ -90,6 +162,29 @@ class Model:
         if self.shape[2] == 3 and x.size and not (x.min() >= 0 and x.max() <= 1):
             raise ValueError(f"encode: x lies in [{x.min():g}, {x.max():g}], wanted uint8, or floats in [0, 1]")
         return np.ascontiguousarray(x, np.float32)
+
+
+def between(a: np.ndarray, b: np.ndarray, steps: int, path: str = "linear") -> np.ndarray:
+    """Codes from a to b, (N, d) each -> (N, steps, d), both ends included.
+
+    path   "linear", as in the paper; "spherical": along the great circle between their directions (White 2016), which
+           keeps the length that codes from N(0, I) have: a straight line's middle is shorter by up to a root of 2.
+           Where the directions are one or opposite there is no such circle, and the line is taken.
+    """
+    if path not in PATHS or a.shape != b.shape or a.ndim != 2 or steps < 2:
+        raise ValueError(f"between: {steps} steps on a {path!r} path from {a.shape} to {b.shape}")
+    t = np.linspace(0, 1, steps)[:, None]
+    a, b = a[:, None].astype(np.float64), b[:, None].astype(np.float64)
+    weights = np.broadcast_to(1 - t, (len(a), steps, 1)), np.broadcast_to(t, (len(a), steps, 1))
+    if path == "spherical":
+        lengths = np.linalg.norm(a, axis=2, keepdims=True) * np.linalg.norm(b, axis=2, keepdims=True)
+        cosine = (a * b).sum(axis=2, keepdims=True) / np.maximum(lengths, 1e-300)
+        angle = np.arccos(np.clip(cosine, -1, 1))
+        circle = np.sin(angle) > 1e-6
+        sine = np.where(circle, np.sin(angle), 1.0)
+        arcs = np.sin((1 - t) * angle) / sine, np.sin(t * angle) / sine
+        weights = np.where(circle, arcs[0], weights[0]), np.where(circle, arcs[1], weights[1])
+    return (weights[0] * a + weights[1] * b).astype(np.float32)
 
 
 def _joined(parts: list[np.ndarray], empty: tuple[int, ...]) -> np.ndarray:

@@ -15,6 +15,7 @@ EXAMPLES = """\
   python -m alikit.reconstruct runs/00000-svhn                     held-out images of the run's data set
   python -m alikit.reconstruct runs/00000-svhn me.jpg you.png      your own pictures, cropped and resized
   python -m alikit.reconstruct runs/00000-svhn ~/pictures --out mine.png
+  python -m alikit.reconstruct runs/00000-svhn me.jpg --draws 8    the image, then eight draws of its code
 
 Odd columns hold the images, even columns the reconstructions, drawn from q(z | x) as in the paper.
 """
@@ -25,7 +26,16 @@ def _parser() -> argparse.ArgumentParser:
     cli.add_argument("run", metavar="RUN", type=Path, help="a run folder (its newest checkpoint) or a checkpoint")
     cli.add_argument("images", metavar="IMAGE", type=Path, nargs="*", help="picture files or folders of them")
     cli.add_argument("--count", metavar="N", type=console.whole(2, 10_000), help="held-out images to take (32)")
-    cli.add_argument("--pairs", metavar="N", type=console.whole(1, 1000), default=4, help="pairs in a row (4)")
+    cli.add_argument(
+        "--draws",
+        metavar="N",
+        type=console.whole(1, 100),
+        default=1,
+        help="reconstructions of each image, side by side (1)",
+    )
+    cli.add_argument(
+        "--pairs", metavar="N", type=console.whole(1, 1000), help="images in a row (4; with --draws fewer)"
+    )
     cli.add_argument("--seed", metavar="N", type=console.whole(0), default=0, help="of the codes' noise (0)")
     cli.add_argument("--data", metavar="DIR", help="the data set's folder (default: where the run found it)")
     cli.add_argument(
@@ -54,7 +64,7 @@ def _inputs(options: argparse.Namespace, model: Any) -> tuple[Any, str]:
 def _reconstruct(options: argparse.Namespace) -> int:
     from alikit import backend, inference
     from alikit.metrics.reconstruction import reconstruction_error
-    from alikit.pictures import check_png
+    from alikit.pictures import as_uint8, check_png
     from alikit.training import images
 
     out = check_png("--out", options.out)
@@ -65,17 +75,23 @@ def _reconstruct(options: argparse.Namespace) -> int:
     if not model.networks.encodes:
         raise UsageError(f"{options.run}: is a GAN, which has no encoder; train one by --model posthoc --decoder RUN")
     x, what = _inputs(options, model)
-    rebuilt = model.reconstruct(x, options.seed)
-    images.save_png(
-        out,
-        images.reconstruction_grid(
-            images.to_uint8(x) if x.dtype != "uint8" else x, images.to_uint8(rebuilt), options.pairs
-        ),
-    )
+    draws = [model.reconstruct(x, options.seed + k) for k in range(options.draws)]  # the first is that of --draws 1
+    per_row = options.pairs or max(1, 8 // (1 + options.draws))
+    images.save_png(out, images.group_grid([as_uint8(x), *map(as_uint8, draws)], per_row))
+    error = sum(reconstruction_error(x, r) for r in draws) / len(draws)
+    many = "" if options.draws == 1 else f", {options.draws} draws of each, standard deviation {_spread(draws):.4f}"
     print(
-        f"{out}: {len(x)} pairs ({what}), step {model.step}, mean squared error {reconstruction_error(x, rebuilt):.4f}"
+        f"{out}: {len(x)} {'images' if many else 'pairs'} ({what}), step {model.step}{many}, "
+        f"mean squared error {error:.4f}"
     )
     return 0
+
+
+def _spread(draws: list[Any]) -> float:
+    """How far draws of one code lie apart: the deviation of each pixel over the draws, root mean square over pixels."""
+    import numpy as np
+
+    return float(np.sqrt(np.var(np.stack(draws), axis=0, dtype=np.float64).mean()))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

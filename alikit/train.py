@@ -38,8 +38,8 @@ Ctrl-C and SIGTERM save a checkpoint first. Exit codes: 0 done, 1 failure, 2 usa
 #: options that override a field of the configuration of the same name
 OVERRIDES = (
     *("data", "split", "images", "size", "data_seed", "model", "decoder", "width", "nz", "init_std"),
-    *("epochs", "steps", "batch_size", "lr", "beta1", "beta2", "adam_eps", "seed", "ema"),
-    *("device", "precision", "log_every", "sample_every", "checkpoint_every", "keep"),
+    *("epochs", "steps", "batch_size", "lr", "beta1", "beta2", "adam_eps", "seed", "ema", "reconstruction"),
+    *("device", "precision", "graph", "log_every", "sample_every", "checkpoint_every", "keep"),
 )
 
 
@@ -76,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
         "--ema", metavar="RATE", type=number(0, 1, above=True), help="average encoder and decoder weights at this rate"
     )
     game.add_argument(
+        "--reconstruction",
+        metavar="X",
+        type=number(0, 1e6),
+        help="add X times the squared error of decode(encode(x)) to the generators' loss, as ALICE does (0: ALI)",
+    )
+    game.add_argument(
         "--model",
         metavar="NAME",
         help="ali (default), gan, vae, or inverse or posthoc: inference learned for a finished GAN; other networks: "
@@ -93,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     machine = cli.add_argument_group("machine")
     machine.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default auto")
     machine.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="default fp32; the CPU knows no other")
+    machine.add_argument(
+        "--no-graph", dest="graph", action="store_false", default=None, help="on a GPU: launch kernel by kernel"
+    )
     machine.add_argument("--threads", metavar="N", type=whole(1, 4096), help="CPU threads (default all cores)")
 
     run = cli.add_argument_group("run")

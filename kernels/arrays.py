@@ -21,11 +21,12 @@ class Counters(NamedTuple):
     """Names one stream of random numbers: (seed, step, stream); the element's position completes the counter.
 
     The generator is Philox4x64-10 (Salmon et al. 2011) with key (seed, 0) and counter (block, 0, step, stream).
-    The same counters give the same numbers on every machine, after a resume and in a backward pass.
+    The same counters give the same numbers on every machine, after a resume and in a backward pass. On a device `step`
+    may be the clock, an int64 array [seed, step, updates] there, from which both are then read.
     """
 
     seed: int
-    step: int
+    step: Any
     stream: int
 
 
@@ -176,6 +177,37 @@ def check_dropout(name: str, dropout: Dropout | None) -> None:
     """The rate must lie in [0, 1)."""
     if dropout is not None and not 0 <= dropout.rate < 1:
         raise ValueError(f"{name}: the dropout rate must lie in [0, 1), found {dropout.rate}")
+
+
+def check_epilogue(
+    name: str,
+    shape: tuple,
+    *,
+    bias: Array | None,
+    activation: Activation,
+    dropout: Dropout | None,
+    moments: bool,
+    through: NormState | None,
+) -> None:
+    """What may ride on a convolution whose product has this shape: (N, H, W, C), before maxout."""
+    check_activation(name, activation, shape[-1], moments=moments)
+    check_bias(name, None if bias is None else bias.shape, shape)
+    check_dropout(name, dropout)
+    if moments and dropout is not None:
+        raise ValueError(f"{name}: moments are not taken behind dropout")
+    if through is None:
+        return
+    if bias is not None or activation != LINEAR or dropout is not None or moments:
+        raise ValueError(f"{name}: a gradient that passes through a norm takes no bias, activation, dropout or moments")
+    check_dropout(name, through.dropout)
+    if len(shape) != len(through.x.shape) or shape[1:] != through.x.shape[1:] or shape[0] % through.x.shape[0]:
+        raise ValueError(f"{name}: the result has shape {shape}, the norm of `through` saw {through.x.shape}")
+
+
+def check_precision(name: str, precision: str, have: tuple[str, ...]) -> None:
+    """Refuses a precision that the twin cannot give."""
+    if precision not in have:
+        raise ValueError(f"{name}: precision {precision!r}: wanted {' or '.join(map(repr, have))} here")
 
 
 def check_join(name: str, shapes: list[tuple], axis: int) -> list[int]:

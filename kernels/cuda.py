@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .binary import Binary
-from .record import Launch, address
+from .host import DeviceArray
+from .record import Int64, Launch, address
 
 KEPT = 8192  # parameter arrays
 OPT_IN = 48 * 1024  # bytes of shared memory that a kernel may use without asking
@@ -80,6 +81,7 @@ class Prepared(NamedTuple):
         driver.launch(self.function, x, y, z, self.threads, 1, 1, self.shared, driver.stream(), self.parameters, 0)
 
 
+_NUMBERS = {type(None), int, float, Int64}
 _driver: Any = None
 _modules: list[int] = []
 _functions: dict[Any, tuple[int, Binary]] = {}
@@ -100,14 +102,15 @@ def call_key(
     """What makes two launches the same, cheaply: addresses and types of arrays, numbers, constants."""
     parts: list[Any] = [id(kernel), driver().device(), grid, warps, stages, *arguments]
     for value in arguments.values():
-        if value is None or isinstance(value, int | float | np.generic):
-            parts += (value, type(value))
-        else:
+        kind = type(value)
+        if kind in _NUMBERS or issubclass(kind, np.generic):
+            parts += (value, kind)
+        elif kind is DeviceArray:
             parts += (address(value), value.dtype)
-    parts += constants
-    for value in constants.values():
-        parts += (value, type(value))
-    return tuple(parts)
+        else:
+            parts += (value.data.ptr, value.dtype)
+    constant = constants.values()
+    return (*parts, *constants, *constant, *map(type, constant))
 
 
 def run_again(key: Any) -> bool:

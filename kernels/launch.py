@@ -20,15 +20,17 @@ from typing import Any
 
 import numpy as np
 
-from . import binary, cuda, ptx
+from . import binary, cuda, host, ptx
 from .binary import Binary
 from .record import TYPES, Int64, Launch, Work, address, describe
 from .source import Kernel, Language, launch_key
 
-__all__ = ["Int64", "Launch", "Work", "arch", "compiled", "jit", "launch", "mode", "recording", "use"]
+__all__ = ["Int64", "Launch", "Launches", "Work", "arch", "compiled", "jit", "launch", "mode", "recording", "use"]
 
 MODES = ("cuda", "interpreted", "plan")
 PLAN_ARCH = 90
+#: what a process's environment says where kernels are to be interpreted, from its start on
+INTERPRETED = {"TRITON_INTERPRET": "1"}
 
 
 class _State:
@@ -40,7 +42,7 @@ class _State:
 def mode() -> str:
     """Where arrays are made and kernels run: "cuda", or "interpreted" where TRITON_INTERPRET=1, or as `use` said."""
     if _State.mode is None:
-        _State.mode = "interpreted" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
+        _State.mode = "interpreted" if os.environ.items() >= INTERPRETED.items() else "cuda"
     return _State.mode
 
 
@@ -62,16 +64,26 @@ def arch() -> int:
     return cuda.driver().arch() if mode() == "cuda" else _State.arch
 
 
+class Launches(list[Launch]):
+    """Launches in order. `foreign`: names of what ran beside our kernels, where the device is not a real one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.foreign: list[str] = []
+
+
 @contextlib.contextmanager
-def recording() -> Iterator[list[Launch]]:
+def recording() -> Iterator[Launches]:
     """Every launch within the block is also appended to the list that is given, whatever the device."""
-    launches: list[Launch] = []
+    launches = Launches()
     before = _State.recorders
     _State.recorders = (*before, launches)
+    host.observers.append(launches.foreign)
     try:
         yield launches
     finally:
         _State.recorders = before
+        host.observers[:] = [names for names in host.observers if names is not launches.foreign]
 
 
 @functools.cache
@@ -141,13 +153,14 @@ def _for_this_device(record: Launch) -> Binary:
     return compiled(record, arch())
 
 
-def compiled(record: Launch, arch: int, *, lines: bool = True) -> Binary:
+def compiled(record: Launch, arch: int, *, lines: bool = True, shipped: bool = True) -> Binary:
     """The code of a launch for an architecture: one that came with alikit, else from the cache, else compiled now.
 
     lines   keep the table of source lines, which profilers read and which makes the cubin three times as large
+    shipped whether those that came with alikit count
     """
     key = launch_key(record, arch)
-    found = binary.shipped(key, arch)
+    found = binary.shipped(key, arch) if shipped else None
     if found is not None:
         return found
     if _triton() is None:
@@ -171,6 +184,11 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("alikit", appauthor=False) / "cubins"
+
+
+def tool(name: str) -> str:
+    """Path of one of NVIDIA's programs that Triton brings along."""
+    return getattr(_triton().knobs.nvidia, name).path
 
 
 def _compile(record: Launch, arch: int, lines: bool) -> Binary:
@@ -203,15 +221,32 @@ def ask_triton(record: Launch, arch: int, *, lines: bool = True) -> Any:
     # fusing multiplications and additions is Triton's default up to 3.9 and not afterwards: so it is said
     options = {"num_warps": record.warps, "num_stages": record.stages, "enable_fp_fusion": True}
     with triton.knobs.compilation.scope():
+        # Triton's own cache does not see what properties of a record among the constants give: `launch_key` does
+        triton.knobs.compilation.always_compile = True
         triton.knobs.compilation.disable_line_info = not lines
         return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+
+
+@functools.cache
+def _interpreter() -> Any:
+    """Triton's interpreter. Its numbers are arrays of one element, which NumPy since 2.4 does not take for numbers."""
+    from triton.runtime import interpreter
+
+    patch = interpreter._patch_lang_tensor
+
+    def patch_and_count(tensor: Any, scope: Any) -> None:
+        patch(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    interpreter._patch_lang_tensor = patch_and_count
+    return interpreter
 
 
 def _interpret(record: Launch, arguments: Mapping[str, Any], constants: Mapping[str, Any]) -> None:
     """Runs in Triton's interpreter. It takes tensors ready made, so no array needs to look like one of torch's."""
     import triton.language as tl
-    from triton.runtime.interpreter import TensorHandle
 
+    handle = _interpreter().TensorHandle
     values: dict[str, Any] = {}
     for name, kind in record.signature:
         if kind == "constexpr":
@@ -220,6 +255,6 @@ def _interpret(record: Launch, arguments: Mapping[str, Any], constants: Mapping[
         pointer = kind[0] == "*"
         dtype = tl.str_to_ty(kind, None)
         value = address(arguments[name]) if pointer else arguments[name]
-        host = np.uint64 if pointer else np.dtype(next(k for k, v in TYPES.items() if v == kind))
-        values[name] = tl.tensor(TensorHandle(np.array([value], host), dtype), dtype)
+        kind_on_host = np.uint64 if pointer else np.dtype(next(k for k, v in TYPES.items() if v == kind))
+        values[name] = tl.tensor(handle(np.array([value], kind_on_host), dtype), dtype)
     record.kernel[record.grid](**values)

@@ -6,11 +6,14 @@ alikit are found by it.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import inspect
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
+
+import numpy as np
 
 from .record import Launch
 
@@ -55,22 +58,39 @@ def source_key(kernel: Any) -> str:
 
 
 def launch_key(launch: Launch, arch: int) -> str:
-    """Names the code that a launch runs on an architecture; TypeError where a constant is not a plain value."""
-    for name, value in launch.constants:
-        if not isinstance(value, int | float | str | None):
-            raise TypeError(f"{launch.name}: the constant {name} is {value!r}, wanted a number or a word")
-    constants = [(name, _plain(value)) for name, value in sorted(launch.constants)]
+    """Names the code that a launch runs on an architecture; TypeError where a constant is no plain value or record."""
+    constants = [(name, plain(value)) for name, value in sorted(launch.constants, key=lambda item: item[0])]
     what = (FORMAT, source_key(launch.kernel), launch.signature, constants, launch.unaligned)
     text = repr((*what, launch.warps, launch.stages, arch))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _plain(value: Any) -> Any:
-    """NumPy's numbers and named numbers as Python's, whose repr is the same everywhere."""
-    for kind in (bool, int, float):
-        if isinstance(value, kind):
-            return kind(value)
-    return value
+def plain(value: Any) -> Any:
+    """A constant as Python's own numbers and words, whose repr is the same everywhere; TypeError where that fails.
+
+    Of a record (a dataclass or a NamedTuple) all that a kernel can read: fields, and properties by their value, so
+    that another definition of a property is another key.
+    """
+    if value is None or isinstance(value, bool | np.bool_ | str):
+        return value if value is None or isinstance(value, str) else bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(value)
+    fields = fields_of(value)
+    if fields is not None:
+        properties = [name for name, kind in inspect.getmembers(type(value)) if isinstance(kind, property)]
+        return [(name, plain(getattr(value, name))) for name in (*fields, *properties)]
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    raise TypeError(f"a kernel's constant is {value!r}, wanted a number, a word, or a record of these")
+
+
+def fields_of(value: Any) -> tuple[str, ...] | None:
+    """Names of a record's fields; None of anything else."""
+    if dataclasses.is_dataclass(value):
+        return tuple(field.name for field in dataclasses.fields(value))
+    return getattr(value, "_fields", None)
 
 
 def _visit(fn: Callable, parts: dict[str, str]) -> None:
@@ -80,7 +100,7 @@ def _visit(fn: Callable, parts: dict[str, str]) -> None:
     parts[name] = inspect.getsource(fn)
     scope = inspect.getclosurevars(fn).nonlocals
     for word, value in _named(fn.__code__, {**fn.__globals__, **scope}):
-        if _is_jit(value):
+        if is_jit(value):
             _visit(value.fn, parts)
         else:
             parts[f"{name}/{word}"] = repr(value)
@@ -95,10 +115,11 @@ def _named(code: types.CodeType, scope: dict[str, Any]) -> Iterator[tuple[str, A
             inside = {f"{word}.{attribute}": getattr(value, attribute, None) for attribute in code.co_names}
         for path, found in inside.items():
             found = found.value if type(found).__name__ in ("constexpr", "Constant") else found
-            if _is_jit(found) or isinstance(found, bool | int | float | str | tuple):
+            if is_jit(found) or isinstance(found, bool | int | float | str | tuple):
                 yield path, found
 
 
-def _is_jit(value: Any) -> bool:
+def is_jit(value: Any) -> bool:
+    """Whether a value is a function under `jit`."""
     fn = getattr(value, "fn", None)
     return isinstance(fn, types.FunctionType) and not fn.__module__.startswith("triton.")

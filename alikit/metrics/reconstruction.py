@@ -41,6 +41,18 @@ def reconstruction_ratio(x: np.ndarray, x_rec: np.ndarray) -> float:
         return float((own / count) / ((every - own) / (count * (count - 1))))
 
 
+def mean_pair_error(x: np.ndarray) -> float:
+    """The mean squared error of each image against another one: mean over i != j of |x_i - x_j|^2, a pixel.
+
+    x: (N, ...), N at least 2. It is what a reconstruction has that is a real image, but not of the right thing.
+    """
+    flat, _ = _flat(x, x)
+    count = len(flat)
+    if count < 2:
+        raise ValueError("mean_pair_error: there is no other image; wanted at least 2")
+    return float(2 * flat.var(axis=0, ddof=1).mean())
+
+
 def _flat(x: np.ndarray, x_rec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both as (N, pixels) float64 in [0, 1]: uint8 differences would wrap, float32 sums would round."""
     if x.shape != x_rec.shape or x.ndim < 2 or not x.size:

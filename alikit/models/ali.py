@@ -6,13 +6,15 @@ encoder emits mu and log sigma; the mixture's encoder is a network of x and nois
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from alikit import ops
 from alikit.autograd import Tensor
 from alikit.models.generative import Generative
 from alikit.models.table import ModelSpec, build_network
-from alikit.nn import BatchNormLeakyReLU, Module, Parameter, Pass
+from alikit.nn import BatchNormLeakyReLU, Module, Parameter, Pass, Sequential
 
 
 class Discriminator(Module):
@@ -26,9 +28,18 @@ class Discriminator(Module):
         #: whether every logit depends on its own pair alone: no batch norm
         self.rows_independent = not any(isinstance(m, BatchNormLeakyReLU) for m in self.modules())
 
-    def __call__(self, x: Tensor, z: Tensor, how: Pass) -> Tensor:
-        """x: (N, H, W, C), z: (N, 1, 1, nz) -> logits (N, 1, 1, 1)."""
-        return self.xz(ops.concat([self.x(x, how), self.z(z, how)], axis=-1), how)
+    def __call__(self, x: Tensor | Sequence[Tensor], z: Tensor | Sequence[Tensor], how: Pass) -> Tensor:
+        """x: (N, H, W, C), z: (N, 1, 1, nz), each whole or in parts to be stacked -> logits (N, 1, 1, 1)."""
+        towers = [run_stacked(tower, part, how) for tower, part in ((self.x, x), (self.z, z))]
+        pairs = ops.join(towers, axis=-1, dropout=self.xz.input_dropout(how))
+        return self.xz(pairs, how, dropped=True)
+
+
+def run_stacked(network: Sequential, x: Tensor | Sequence[Tensor], how: Pass) -> Tensor:
+    """A network on x; where x comes in parts, they are stacked and dropped from in one go."""
+    if isinstance(x, Tensor):
+        return network(x, how)
+    return network(ops.join(x, axis=0, dropout=network.input_dropout(how)), how, dropped=True)
 
 
 class ALI(Generative):

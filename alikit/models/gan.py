@@ -9,12 +9,13 @@ what they learn to encode is what the GAN run itself generates.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 import numpy as np
 
 from alikit.autograd import Tensor, no_grad
-from alikit.models.ali import ALI
+from alikit.models.ali import ALI, run_stacked
 from alikit.models.generative import Generative, pointwise
 from alikit.models.table import ModelSpec, build_network
 from alikit.nn import BatchNormLeakyReLU, Module, Parameter, Pass
@@ -30,9 +31,9 @@ class ImageDiscriminator(Module):
         #: whether every logit depends on its own image alone: no batch norm
         self.rows_independent = not any(isinstance(m, BatchNormLeakyReLU) for m in self.modules())
 
-    def __call__(self, x: Tensor, how: Pass) -> Tensor:
-        """x: (N, H, W, C) -> logits (N, 1, 1, 1)."""
-        return self.xz(self.x(x, how), how)
+    def __call__(self, x: Tensor | Sequence[Tensor], how: Pass) -> Tensor:
+        """x: (N, H, W, C), whole or in parts to be stacked -> logits (N, 1, 1, 1)."""
+        return self.xz(run_stacked(self.x, x, how), how)
 
 
 class GAN(Generative):

@@ -13,8 +13,7 @@ class AdversarialLosses(Function):
 
     def forward(self, logits: Any) -> Any:
         result = kernel("adversarial_losses", logits)(logits)
-        self.glogits = result.glogits
-        self.probabilities = (result.prob_data, result.prob_sample)
+        self.figures, self.glogits = result.losses, result.glogits
         return result.loss_d, result.loss_g
 
     def backward(self, gd: Any, gg: Any) -> Any:
@@ -27,15 +26,14 @@ class AdversarialLosses(Function):
 class Losses(NamedTuple):
     """Both losses of a batch.
 
-    loss_d, loss_g          scalar Tensors
-    prob_data, prob_sample  D's mean probability of "data" on both halves
-    glogits                 (2, *logits' shape) array: the gradient of L_D there, then that of L_G
+    loss_d, loss_g  scalar Tensors
+    figures         (4,) array: L_D, L_G, D's mean probability of "data" on the data half and on the sample half
+    glogits         (2, *logits' shape) array: the gradient of L_D there, then that of L_G
     """
 
     loss_d: Tensor
     loss_g: Tensor
-    prob_data: Any
-    prob_sample: Any
+    figures: Any
     glogits: Any
 
 
@@ -43,4 +41,4 @@ def adversarial_losses(logits: Tensor) -> Losses:
     """L_D and L_G from logits: (2M, 1, ...), the data pairs' rows first, then the sample pairs'."""
     fn = AdversarialLosses()
     loss_d, loss_g = fn(logits)
-    return Losses(loss_d, loss_g, *fn.probabilities, fn.glogits)
+    return Losses(loss_d, loss_g, fn.figures, fn.glogits)

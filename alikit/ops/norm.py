@@ -1,4 +1,6 @@
-"""Batch norm fused with leaky ReLU: y = leaky_relu(gamma * (x - mean) * inv_std + beta) over all axes but the last.
+"""Batch norm fused with leaky ReLU and dropout, over all axes but the last.
+
+    y = dropout(leaky_relu(gamma * (x - mean) * inv_std + beta))
 
 In training the statistics are those of the batch, and the gradient runs through them; in evaluation they are constants
 (method 3.3). Saved: x, y, gamma, beta, mean, inv_std.
@@ -8,34 +10,43 @@ from __future__ import annotations
 
 from typing import Any
 
-from alikit.autograd import Function, Tensor
-from alikit.ops._dispatch import Activation, kernel
+from alikit.autograd import Folded, Function, Tensor
+from alikit.ops._dispatch import Activation, Dropout, NormState, kernel
 
 
 class BatchNormLeakyReLU(Function):
     """Inputs x, gamma, beta; leaves mean and inv_std of the batch on itself."""
 
-    def __init__(self, eps: float, slope: float, moments: Any, frozen: bool):
-        self.eps, self.slope, self.moments, self.frozen = eps, slope, moments, frozen
+    def __init__(self, eps: float, slope: float, moments: Any, frozen: bool, dropout: Dropout | None = None):
+        self.eps, self.slope, self.moments, self.frozen, self.dropout = eps, slope, moments, frozen, dropout
+        self.stacks = not frozen
 
     def forward(self, x: Any, gamma: Any, beta: Any) -> Any:
         y, self.mean, self.inv_std = kernel("batch_norm_leaky_relu", x)(
-            x, gamma, beta, self.moments, eps=self.eps, slope=self.slope
+            x, gamma, beta, self.moments, eps=self.eps, slope=self.slope, dropout=self.dropout
         )
         self.x, self.gamma, self.beta = x, gamma, beta
         self.y = y  # the next layer saves it as its input anyway
         return y
 
+    def fold(self) -> NormState | None:
+        """Dropout and leaky ReLU, and the sums over g that the statistics' gradient needs."""
+        if self.frozen:
+            return None
+        return NormState(self.x, self.gamma, self.beta, self.mean, self.inv_std, self.slope, self.dropout)
+
     def backward(self, gy: Any) -> Any:
         if self.frozen:
             return self._frozen_backward(gy)
-        return kernel("batch_norm_leaky_relu_grad", gy)(
-            gy, self.x, self.gamma, self.beta, self.mean, self.inv_std, self.y, slope=self.slope
-        )
+        g, sums = gy if isinstance(gy, Folded) else (gy, None)
+        saved = self.x, self.gamma, self.beta, self.mean, self.inv_std, self.y
+        return kernel("batch_norm_leaky_relu_grad", g)(g, *saved, slope=self.slope, dropout=self.dropout, sums=sums)
 
     def _frozen_backward(self, gy: Any) -> Any:
         activation = Activation("leaky_relu", self.slope)
-        g, gbeta = kernel("bias_activation_grad", gy)(gy, self.y, activation, bias_shape=self.beta.shape)
+        g, gbeta = kernel("bias_activation_grad", gy)(
+            gy, self.y, activation, bias_shape=self.beta.shape, dropout=self.dropout
+        )
         xhat = (self.x - self.mean) * self.inv_std
         return g * (self.gamma * self.inv_std), (g * xhat).sum(axis=tuple(range(g.ndim - 1))), gbeta
 
@@ -49,8 +60,9 @@ def batch_norm_leaky_relu(
     slope: float,
     moments: Any = None,
     frozen: bool = False,
+    dropout: Dropout | None = None,
 ) -> tuple[Tensor, Any, Any]:
-    """Normalises each channel, scales and shifts it, and applies leaky ReLU.
+    """Normalises each channel, scales and shifts it, and applies leaky ReLU and dropout.
 
     x        (N, ..., C);  gamma, beta: (C,)
     slope    in [0, 1]; 1 leaves the normalised value; at exactly 0 the derivative is `slope`
@@ -60,6 +72,6 @@ def batch_norm_leaky_relu(
     """
     if frozen and moments is None:
         raise ValueError("batch_norm_leaky_relu: frozen statistics must be given as moments")
-    fn = BatchNormLeakyReLU(eps, slope, moments, frozen)
+    fn = BatchNormLeakyReLU(eps, slope, moments, frozen, dropout)
     y = fn(x, gamma, beta)
     return y, fn.mean, fn.inv_std

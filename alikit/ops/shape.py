@@ -49,15 +49,6 @@ class Concat(Function):
         self.sizes = [x.shape[self.axis] for x in xs]
         return array_module(xs[0]).concatenate(xs, axis=self.axis)
 
-    def rows_read(self, reaches: dict[Any, bool], wanted: set) -> bool | slice:
-        """Of arrays stacked along the batch, only those whose gradients lead somewhere."""
-        if self.axis != 0:
-            return True
-        used = [i for i, e in enumerate(self.edges) if e is not None and (e in wanted or reaches[e[0]])]
-        if len(used) == len(self.edges):
-            return True
-        return slice(sum(self.sizes[: used[0]]), sum(self.sizes[: used[-1] + 1]))
-
     def backward(self, g: Any) -> Any:
         parts, start = [], 0
         for size, need in zip(self.sizes, self.needs, strict=True):

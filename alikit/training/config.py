@@ -38,8 +38,10 @@ class Config:
     nz: int | None = None
     init_std: float | None = None
     ema: float | None = None
+    reconstruction: float = 0.0  # weight of the reconstruction error in the generators' loss
     device: str = "auto"
     precision: str = "fp32"
+    graph: bool = True  # on a GPU: replay the step as one CUDA graph
     threads: int = 1
     log_every: int = 10
     sample_every: int = 500
@@ -49,7 +51,7 @@ class Config:
 
 #: the options that may differ between a checkpoint and the run that goes on from it: they change no number
 FREE = frozenset(
-    ("data", "epochs", "steps", "device", "threads", "log_every", "sample_every", "checkpoint_every", "keep")
+    ("data", "epochs", "steps", "device", "graph", "threads", "log_every", "sample_every", "checkpoint_every", "keep")
 )
 
 #: what may be trained: the paper's method and what it is compared with (`games.py`)
@@ -111,6 +113,8 @@ def resolve(dataset: str, overrides: dict[str, Any], demo: bool = False) -> Conf
     config = replace(config, **overrides)
     if dataset == "folder" and "model" not in overrides:
         config = replace(config, model=_folder_model(config.size))
+    if config.reconstruction and config.game != "ali":
+        raise UsageError(f"--reconstruction: a term of ALI's loss, not of {config.game}'s")
     if config.ema is not None and not 0 < config.ema <= 1:
         raise UsageError(f"--ema: a rate in (0, 1] is wanted, not {config.ema}")
     if config.game in ON_DECODER and config.decoder is None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from alikit import ops
 from alikit.autograd import Tensor, grad
+from alikit.backend import array_module
 from alikit.models import VAE, InverseMapping
 from alikit.nn import Pass
 from alikit.training.games import Moves, Players
@@ -39,8 +40,8 @@ class InverseRules:
         gap = ops.sub(z, self.model.encode(self.model.decode(z, how), how))
         return ops.mul(ops.sum(ops.mul(gap, gap)), 1 / len(x))
 
-    def figures(self, played: Tensor) -> dict[str, float]:
-        return {"loss": played.item()}
+    def figures(self, played: Tensor) -> Any:
+        return played.data.reshape(1)
 
     def gradients(self, played: Tensor, parameters: Mapping[str, Sequence[Tensor]]) -> Moves:
         return {"g": grad([played], [parameters["g"]])[0]}
@@ -70,7 +71,7 @@ class VaeGame(NamedTuple):
 
     loss: Tensor
     kl: Tensor
-    variance: float
+    variance: Any
 
 
 class VaeRules:
@@ -96,11 +97,11 @@ class VaeRules:
         variance = ops.add(ops.mean(ops.mul(gap, gap)), ROUNDING)
         kl = kl_to_normal(mu, log_sigma)
         nll = ops.mul(ops.add(ops.log(variance), 1 + math.log(2 * math.pi)), x[0].size / 2)
-        return VaeGame(ops.add(nll, kl), kl, variance.item())
+        return VaeGame(ops.add(nll, kl), kl, variance.data)
 
-    def figures(self, played: VaeGame) -> dict[str, float]:
-        loss, kl = played.loss.item(), played.kl.item()
-        return {"loss": loss, "nll": loss - kl, "kl": kl, "sigma": math.sqrt(played.variance)}
+    def figures(self, played: VaeGame) -> Any:
+        loss, kl = played.loss.data, played.kl.data
+        return array_module(loss).stack([loss, loss - kl, kl, played.variance**0.5])
 
     def gradients(self, played: VaeGame, parameters: Mapping[str, Sequence[Tensor]]) -> Moves:
         return {"g": grad([played.loss], [parameters["g"]])[0]}

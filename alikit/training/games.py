@@ -12,7 +12,7 @@ Models and rules by name: `state.GAMES`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from alikit.autograd import Tensor
@@ -26,14 +26,14 @@ class Rules(Protocol):
     """What a Trainer needs of a game.
 
     model    whose parameters move
-    result   makes a step's record, a NamedTuple, of `figures` and of grad_norm_<player> for every player
+    result   a step's record, a NamedTuple: what `figures` gives, then grad_norm_<player> for every player
     """
 
     @property
     def model(self) -> Any: ...
 
     @property
-    def result(self) -> Callable[..., Any]: ...
+    def result(self) -> Any: ...
 
     def players(self) -> Players:
         """Named parameters of each player; each gets an Adam of its own. Averages are kept of "g", if at all."""
@@ -41,8 +41,9 @@ class Rules(Protocol):
     def play(self, x: Any, how: Pass) -> Any:
         """One forward pass on images x: (M, H, W, C); what `figures` and `gradients` want to see of it."""
 
-    def figures(self, played: Any) -> dict[str, float]:
-        """What is logged. Where one whose name begins with "loss" is not finite, training has diverged."""
+    def figures(self, played: Any) -> Any:
+        """What is logged: (F,) float array where the model's arrays lie, in the order of `result`'s fields, without a
+        wait for them. Where one is not finite, training has diverged."""
 
     def gradients(self, played: Any, parameters: Mapping[str, Sequence[Tensor]]) -> Moves:
         """For each player the gradients of its own loss in its parameters, all at the old parameters."""

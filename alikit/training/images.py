@@ -6,6 +6,7 @@ image to its left. Here the gap inside a pair is thinner than the gaps around it
 """
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +53,19 @@ def reconstruction_grid(originals: np.ndarray, reconstructions: np.ndarray, pair
         raise ValueError(
             f"reconstruction_grid: originals {originals.shape} and reconstructions {reconstructions.shape} differ"
         )
-    left, right = _enlarged(originals, None), _enlarged(reconstructions, None)
-    seam = np.full((*left.shape[:2], 1, 3), WHITE, np.uint8)
-    return grid(np.concatenate([left, seam, right], axis=2), pairs_per_row, gap=6, scale=1)
+    return group_grid([originals, reconstructions], pairs_per_row)
+
+
+def group_grid(columns: Sequence[np.ndarray], groups_per_row: int) -> np.ndarray:
+    """Tiles that belong together, side by side: columns, each (N, H, W, 3), give N groups of one tile of each.
+
+    A hair of white parts the tiles of a group, a wider gap the groups.
+    """
+    parts = [_enlarged(columns[0], None)]
+    seam = np.full((*parts[0].shape[:2], 1, 3), WHITE, np.uint8)
+    for column in columns[1:]:
+        parts += [seam, _enlarged(column, None)]
+    return grid(np.concatenate(parts, axis=2), groups_per_row, gap=6, scale=1)
 
 
 def save_png(path: Path | str, picture: np.ndarray) -> None:
@@ -65,6 +76,21 @@ def save_png(path: Path | str, picture: np.ndarray) -> None:
         raise ValueError(f"save_png: picture is {picture.dtype} {picture.shape}; wanted uint8 (h, w, 3)")
     buffer = io.BytesIO()
     iio.imwrite(buffer, picture, extension=".png")
+    write_atomic(Path(path), [buffer.getbuffer()])
+
+
+def save_animation(path: Path | str, frames: Sequence[np.ndarray], seconds: float = 0.06) -> None:
+    """Writes frames: (h, w, 3) uint8 each to a GIF or WebP by the name's ending, atomically; it repeats for ever.
+
+    WebP keeps every colour; a GIF has 256, chosen anew for each frame.
+    """
+    from PIL import Image
+
+    pages = [Image.fromarray(frame) for frame in frames]
+    kind = Path(path).suffix.lower().removeprefix(".")
+    buffer = io.BytesIO()
+    more = {"lossless": True} if kind == "webp" else {}
+    pages[0].save(buffer, kind, save_all=True, append_images=pages[1:], duration=round(1000 * seconds), loop=0, **more)
     write_atomic(Path(path), [buffer.getbuffer()])
 
 

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,6 +23,27 @@ from alikit.training.feed import Feed
 from alikit.training.log import MetricsLog, Progress
 from alikit.training.monitor import Monitor
 from alikit.training.step import Trainer
+from alikit.training.stepper import Stepper
+
+
+class Pace:
+    """Mean time of a step and images a second since the last line; a device's steps end only when one looks."""
+
+    images = steps = 0
+    seconds = 0.0
+
+    def add(self, images: int, seconds: float) -> None:
+        """Counts a step."""
+        self.images, self.steps, self.seconds = self.images + images, self.steps + 1, self.seconds + seconds
+
+    def line(self) -> dict[str, float]:
+        """What timing.jsonl gets; counting begins again."""
+        found = {
+            "seconds": round(self.seconds / self.steps, 6),
+            "images_per_second": round(self.images / self.seconds, 2),
+        }
+        self.images, self.steps, self.seconds = 0, 0, 0.0
+        return found
 
 
 @dataclass
@@ -33,10 +54,12 @@ class Run:
     config: Config
     trainer: Trainer
     feed: Feed
+    stepper: Stepper
     monitor: Monitor
     total_steps: int
     step: int = 0  # steps done
     continued: bool = False  # whether the folder holds an earlier part of this run
+    pace: Pace = field(default_factory=Pace)
 
 
 class Interrupt:
@@ -80,11 +103,14 @@ def train(run: Run, *, quiet: bool) -> int:
         while run.step < run.total_steps and interrupt.signal is None:
             try:
                 _one_step(run, metrics, timing, progress)
+                last = run.step == run.total_steps or interrupt.signal is not None
+                due = last or run.step % run.config.checkpoint_every == 0
+                if due:
+                    run.stepper.check()
             except DivergedError as error:
                 good = runs.checkpoints(run.folder)
                 raise DivergedError(f"{error}; last checkpoint: {good[-1] if good else 'none yet'}") from None
-            last = run.step == run.total_steps or interrupt.signal is not None
-            if last or run.step % run.config.checkpoint_every == 0:
+            if due:
                 metrics.sync()
                 save(run)
     return 0 if interrupt.signal is None else 128 + interrupt.signal
@@ -99,19 +125,22 @@ def save(run: Run) -> None:
 
 def _one_step(run: Run, metrics: MetricsLog, timing: MetricsLog, progress: Progress) -> None:
     began = time.perf_counter()
-    x = run.feed.batch(run.step)
-    result = run.trainer.step(x, run.step)
-    seconds = time.perf_counter() - began
+    images = run.stepper.step(run.step)
     run.step += 1
-    progress.update(len(x), lambda: run.trainer.rules.show(result))
+    progress.update(images, lambda: run.trainer.rules.show(run.stepper.result()))
     end = run.step == run.total_steps
     look = end or run.step % run.config.sample_every == 0
     if look or run.step == 1 or run.step % run.config.log_every == 0:
+        run.stepper.check()
+        result = run.stepper.result()
+        run.pace.add(images, time.perf_counter() - began)
         seen = run.monitor.look(run.step) if look else {}
         metrics.write(run.step, _line(run, result) | seen)
-        timing.write(run.step, {"seconds": round(seconds, 6), "images_per_second": round(len(x) / seconds, 2)})
+        timing.write(run.step, run.pace.line())
         if seen:
             progress.note(_summary(run.step, seen))
+    else:
+        run.pace.add(images, time.perf_counter() - began)
 
 
 def _line(run: Run, result: Any) -> dict[str, float]:

@@ -19,6 +19,8 @@ from alikit.training.config import ON_DECODER, Config, data_seed, from_json, to_
 from alikit.training.feed import Feed, held_out
 from alikit.training.loop import Run
 from alikit.training.monitor import HELD_OUT, POINTS, Monitor
+from alikit.training.step import Trainer
+from alikit.training.stepper import DeviceStepper, HostStepper, Stepper
 
 ROOT = Path("runs")
 
@@ -103,9 +105,17 @@ def start(
     is_continued = folder is not None and (folder / runs.CONFIG).exists()
     folder = make_folder(folder, config)
     monitor = Monitor(trainer, x, folder, means, std)
-    run = Run(folder, config, trainer, feed, monitor, total_steps(config, feed.order.n), step, is_continued)
+    total = total_steps(config, feed.order.n)
+    run = Run(folder, config, trainer, feed, make_stepper(config, trainer, feed), monitor, total, step, is_continued)
     runs.write_json(folder / runs.CONFIG, record(run, held))
     return run, held
+
+
+def make_stepper(config: Config, trainer: Trainer, feed: Feed) -> Stepper:
+    """What computes the run's steps on its device."""
+    if config.device == "cuda":
+        return DeviceStepper(trainer, feed, graph=config.graph, say=console.warn)
+    return HostStepper(trainer, feed)
 
 
 def _donor(config: Config) -> state.Saved:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from alikit.backend import compute_dtype, to_numpy
 from alikit.errors import DivergedError
 from alikit.nn import Pass
 from alikit.optim import EMA, Adam, AdamSettings
 from alikit.training.games import Rules
+
+
+class Computed(NamedTuple):
+    """What an update leaves behind, where the model's arrays lie.
+
+    figures   (F,) the game's figures
+    squares   for each player, (P,): the squared norms of its parameters' gradients
+    """
+
+    figures: Any
+    squares: list[Any]
 
 
 class Trainer:
@@ -18,16 +30,38 @@ class Trainer:
         trainer = Trainer(AliRules(alikit.models.build("svhn")), AdamSettings(), seed=0)
         result = trainer.step(x, 0)          # x: (M, H, W, C) float32 in [0, 1]
 
+    precision   of matrix products and of what is stored, as in `Pass`
     ema         rate of the moving average of the generators' weights, None for none
     reference   training images for the statistics of averaged weights, (N, H, W, C): set before they are looked at
     """
 
     reference: Any = None
 
-    def __init__(self, rules: Rules, settings: AdamSettings, *, seed: int = 0, ema: float | None = None):
-        self.rules, self.model, self.seed = rules, rules.model, seed
-        self.adams = {player: Adam(named, settings) for player, named in rules.players().items()}
+    def __init__(
+        self,
+        rules: Rules,
+        settings: AdamSettings,
+        *,
+        seed: int = 0,
+        ema: float | None = None,
+        precision: str = "fp32",
+    ):
+        self.rules, self.model, self.seed, self.precision = rules, rules.model, seed, precision
+        low = compute_dtype(precision) if precision == "bf16" else None
+        self.adams = {player: Adam(named, settings, low) for player, named in rules.players().items()}
         self.ema = EMA(self.adams["g"].flat, ema) if ema else None
+
+    def compute(self, x: Any, how: Pass) -> Computed:
+        """One update on the batch x; `how` selects the step's random numbers. Nothing is waited for or checked."""
+        played = self.rules.play(x, how)
+        moves = self.rules.gradients(played, {player: adam.parameters for player, adam in self.adams.items()})
+        # a device's clock [seed, step, updates] stands for both the step and Adam's t
+        clock = None if isinstance(how.step, int) else how.step
+        squares = [adam.step(moves[player], clock) for player, adam in self.adams.items()]
+        self.model.update_statistics()
+        if self.ema is not None:
+            self.ema.update()
+        return Computed(self.rules.figures(played), squares)
 
     def step(self, x: Any, number: int) -> Any:
         """One update on the batch x; `number` counts steps from 0 and selects the step's random numbers.
@@ -35,17 +69,28 @@ class Trainer:
         Returns the record that the game makes of a step. DivergedError naming step (from 1, as in the logs) and tensor
         where a loss or a gradient is not finite; the model is then lost.
         """
-        played = self.rules.play(x, Pass(training=True, seed=self.seed, step=number))
-        figures = self.rules.figures(played)
-        for name, value in figures.items():
-            if name.startswith("loss") and not np.isfinite(value):
-                raise DivergedError(f"step {number + 1}: {name} is not finite ({value})")
-        moves = self.rules.gradients(played, {player: adam.parameters for player, adam in self.adams.items()})
-        norms = {f"grad_norm_{p}": self._update(adam, moves[p], number) for p, adam in self.adams.items()}
-        self.model.update_statistics()
-        if self.ema is not None:
-            self.ema.update()
-        return self.rules.result(**figures, **norms)
+        figures, squares = self.compute(x, Pass(training=True, seed=self.seed, step=number, precision=self.precision))
+        found = np.concatenate([to_numpy(figures), *(to_numpy(s) for s in squares)])
+        if not np.isfinite(found).all():
+            raise self.diverged(number, int(np.argmin(np.isfinite(found))))
+        return self.rules.result(*(float(f) for f in figures), *(float(np.sqrt(s.sum())) for s in squares))
+
+    def diverged(self, number: int, place: int) -> DivergedError:
+        """The error about step `number` (from 0) whose figures and squared norms, end to end, are not finite at
+        `place`."""
+        names = list(self.rules.result._fields[: -len(self.adams)])
+        names += [f"the gradient of {name}" for adam in self.adams.values() for name in adam.flat.names]
+        return DivergedError(f"step {number + 1}: {names[place]} is not finite")
+
+    @property
+    def updates(self) -> int:
+        """Steps that the optimisers have taken."""
+        return next(iter(self.adams.values())).steps
+
+    @updates.setter
+    def updates(self, count: int) -> None:
+        for adam in self.adams.values():
+            adam.steps = count
 
     @property
     def adam_d(self) -> Adam:
@@ -56,11 +101,3 @@ class Trainer:
     def adam_g(self) -> Adam:
         """The generators'."""
         return self.adams["g"]
-
-    @staticmethod
-    def _update(adam: Adam, grads: list[Any], number: int) -> float:
-        squares = adam.step(grads)
-        if not np.all(np.isfinite(squares)):
-            name = adam.flat.names[int(np.argmin(np.isfinite(squares)))]
-            raise DivergedError(f"step {number + 1}: the gradient of {name} is not finite")
-        return float(np.sqrt(squares.sum()))

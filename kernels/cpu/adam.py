@@ -23,41 +23,62 @@ def adam_step(
     out: np.ndarray,
     out_m: np.ndarray,
     out_v: np.ndarray,
-    step: int,
+    step: int | np.ndarray,
     lr: float,
     beta1: float,
     beta2: float,
     eps: float,
+    out_low: Sequence[np.ndarray | None] | None = None,
 ) -> np.ndarray:
     """One step of Adam for all parameters.
 
-    grads         arrays whose elements, end to end, fill the flat buffers
+    grads         arrays whose elements, end to end, fill the flat buffers; one of five dimensions, (S, O, kH, kW, C),
+                  holds partial sums of a weight's gradient, added here in their order
     out           (P,) parameters, changed; out_m, out_v: (P,) first and second moments, changed
-    step          t, from 1
+    step          t, from 1; or the clock [seed, step, updates], (3,) int64, before it ticks: t = updates + 1
+    out_low       for each gradient an array of the parameter's shape that receives the new values, rounded to its
+                  dtype, or None
 
     Returns (len(grads),) float64: the squared norm of each gradient; not finite where the gradient is not.
     """
-    total = sum(g.size for g in grads)
-    if not (total,) == out.shape == out_m.shape == out_v.shape:
-        raise ValueError(f"adam_step: {total} gradients for buffers of {out.shape}, {out_m.shape} and {out_v.shape}")
-    if step < 1:
-        raise ValueError(f"adam_step: step must be at least 1, found {step}")
-    rate = lr * math.sqrt(1 - beta2**step) / (1 - beta1**step)
-    bounds = np.cumsum([0] + [g.size for g in grads])
-    pieces = _pieces([g.size for g in grads])
+    sizes = [g.size // len(g) if g.ndim == 5 else g.size for g in grads]
+    bounds = np.cumsum([0, *sizes])
+    if not (bounds[-1],) == out.shape == out_m.shape == out_v.shape:
+        found = f"{out.shape}, {out_m.shape} and {out_v.shape}"
+        raise ValueError(f"adam_step: {bounds[-1]} gradients for buffers of {found}")
+    t = int(step[2]) + 1 if isinstance(step, np.ndarray) else step
+    if t < 1:
+        raise ValueError(f"adam_step: step must be at least 1, found {t}")
+    rate = lr * math.sqrt(1 - beta2**t) / (1 - beta1**t)
+    pieces = _pieces(sizes)
     norms = np.zeros(len(pieces))
 
     def share(start: int, stop: int, _part: int) -> None:
         for k in range(start, stop):
             i, a, b = pieces[k]
-            g = grads[i].reshape(-1)[a:b]
             here = slice(bounds[i] + a, bounds[i] + b)
             with np.errstate(all="ignore"):  # of this thread; what is not finite is reported by the caller, by name
+                g = _gradient(grads[i], a, b)
                 norms[k] = np.dot(g, g)
                 _update(g, out[here], out_m[here], out_v[here], rate, beta1, beta2, eps)
 
     split(share, len(pieces), work=10 * out.size)
+    for low, a, b in zip(out_low or (), bounds[:-1], bounds[1:], strict=out_low is not None):
+        if low is not None:
+            low[...] = out[a:b].reshape(low.shape)
     return np.bincount([p[0] for p in pieces], weights=norms, minlength=len(grads))
+
+
+def _gradient(g: np.ndarray, a: int, b: int) -> np.ndarray:
+    """Elements [a, b) of a gradient, its partial sums added."""
+    if g.ndim != 5:
+        return g.reshape(-1)[a:b]
+    parts = g.reshape(len(g), -1)[:, a:b]
+    total = scratch("gradient", parts[0].shape, g.dtype)
+    np.copyto(total, parts[0])
+    for part in parts[1:]:
+        total += part
+    return total
 
 
 def _pieces(sizes: Sequence[int]) -> list[tuple[int, int, int]]:

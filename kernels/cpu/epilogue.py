@@ -1,27 +1,52 @@
-"""What happens to a convolution's output while it is in cache: bias, nonlinearity, and the moments for batch norm."""
+"""What happens to a convolution's output while it is in cache.
+
+Forward: bias, nonlinearity, the next layer's dropout, and the moments for batch norm. Backward, where the output is the
+gradient of what a batch norm made: the way back through that norm's dropout and leaky ReLU, with the sums it needs.
+"""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from ..arrays import Activation
-from .activation import activate, maxout
-from .norm import Moments, merge_moments
+from ..arrays import LINEAR, Activation, Dropout, NormState, check_epilogue
+from .elementwise import activate, cotangents, drop_, keep_mask, maxout
+from .moments import Moments, merge_moments
 from .parallel import scratch
+from .through import Through
 
-#: beside the output: (mean, variance) if asked for, the winners of maxout, or nothing
+#: beside the output: (mean, variance), the winners of maxout, the sums of a gradient passed through, or nothing
 Extra = tuple[np.ndarray, np.ndarray] | np.ndarray | None
 
 
-class Epilogue:
-    """Bias, activation and moments, applied to each slab of the output while it is in cache."""
+class Riders(NamedTuple):
+    """What rides on a convolution; y: the output of the norm of `through`, where it is at hand."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, bias, activation: Activation, moments: bool):
-        self.bias, self.activation = bias, activation
-        pieces = activation.pieces
-        self.y = np.empty((*shape[:-1], shape[-1] // pieces), dtype)
-        self.winner = np.empty(self.y.shape, np.uint8) if activation.name == "maxout" else None
-        self.moments: dict[tuple[int, int], Moments] | None = {} if moments else None
+    bias: np.ndarray | None = None
+    activation: Activation = LINEAR
+    dropout: Dropout | None = None
+    moments: bool = False
+    through: NormState | None = None
+    y: np.ndarray | None = None
+
+
+class Epilogue:
+    """Applies the riders to each slab of a product of `shape`, (N, H, W, C), while it is in cache."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype, riders: Riders):
+        options = riders._asdict()
+        y = options.pop("y")
+        check_epilogue(name, shape, **options)
+        self.bias, self.activation, self.dropout = riders.bias, riders.activation, riders.dropout
+        self.y = np.empty((*shape[:-1], shape[-1] // riders.activation.pieces), dtype)
+        self.winner = np.empty(self.y.shape, np.uint8) if riders.activation.name == "maxout" else None
+        self.keep = keep_mask(riders.dropout, self.y.size).reshape(self.y.shape) if riders.dropout else None
+        self.moments: dict[tuple[int, int], Moments] | None = {} if riders.moments else None
+        self.through: Through | None = None
+        if riders.through is not None:
+            self.rows = len(riders.through.x)
+            self.through = Through(riders.through, shape[1] * shape[2], y)
 
     def target(self, rows: slice, channels: slice, width: int) -> np.ndarray:
         """Where the product of a slab may be written: the output itself, or scratch where maxout will shrink it."""
@@ -32,28 +57,43 @@ class Epilogue:
 
     def finish(self, product: np.ndarray, rows: slice, channels: slice, part: int) -> None:
         """product: (n, H, W, width), what `target` gave, now filled."""
+        if self.through is not None:
+            self._pass_through(self.through, product, rows, channels, part)
+            return
         bias = None if self.bias is None else self.bias[..., channels]
+        pieces = self.activation.pieces
+        out = slice(channels.start // pieces, channels.stop // pieces)
         if self.winner is not None:
             if bias is not None:
                 product += bias
-            pieces = self.activation.pieces
-            out = slice(channels.start // pieces, channels.stop // pieces)
             maxout(product, pieces, self.y[rows, :, :, out], self.winner[rows, :, :, out])
-            return
-        if bias is not None or self.activation.name != "linear":
+        elif bias is not None or self.activation.name != "linear":
             activate(product, bias, self.activation)
+        if self.dropout is not None and self.keep is not None:
+            drop_(self.y[rows, :, :, out], self.keep[rows, :, :, out], self.dropout.rate)
         if self.moments is not None:
             key = (channels.start, part)
             if key not in self.moments:
                 self.moments[key] = Moments(product.shape[-1])
             self.moments[key].add(np.ascontiguousarray(product).reshape(-1, product.shape[-1]))
 
-    def result(self) -> tuple[np.ndarray, Extra]:
+    def _pass_through(self, through: Through, product: np.ndarray, rows: slice, channels: slice, part: int) -> None:
+        first, height = rows.start, product[0].size // (through.fold * product.shape[-1])
+        for k, a, b in cotangents(rows.start, rows.stop, self.rows):
+            g = product[k * self.rows + a - first : k * self.rows + b - first]
+            g = g.reshape((b - a) * height, through.fold * g.shape[-1], copy=False)
+            through.run(a * height, [(k, g, g)], part, channels if through.fold == 1 else slice(None))
+
+    def result(self, dtype: type | None = None) -> tuple[np.ndarray, Extra]:
+        """The output, of `dtype` if given, and what belongs beside it."""
+        y = self.y.astype(dtype or self.y.dtype, copy=False)
+        if self.through is not None:
+            return y, self.through.sums(len(y) // self.rows)
         if self.moments is None:
-            return self.y, self.winner
+            return y, self.winner
         starts = sorted({start for start, _ in self.moments})
         columns = [
             merge_moments([self.moments[key] for key in sorted(self.moments) if key[0] == start], self.y.dtype)
             for start in starts
         ]
-        return self.y, (np.concatenate([m for m, _ in columns]), np.concatenate([v for _, v in columns]))
+        return y, (np.concatenate([m for m, _ in columns]), np.concatenate([v for _, v in columns]))

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from ..arrays import Dropout, check_dropout, check_join
-from .activation import drop, keep_mask
+from .elementwise import cotangents, drop_, keep_mask
 from .parallel import split
 
 
@@ -69,15 +69,10 @@ def join_grad(
 
 def _drop_rows(y: np.ndarray, rows: int, dropout: Dropout) -> None:
     """Dropout in place, with the mask of an array of `rows` rows, again and again where y has more."""
-    size = rows * y[0].size
-    keep, flat = keep_mask(dropout, size), y.reshape(-1)
+    keep = keep_mask(dropout, rows * y[0].size).reshape(rows, *y.shape[1:])
 
     def share(start: int, stop: int, _part: int) -> None:
-        while start < stop:
-            first = start % size
-            n = min(stop - start, size - first)
-            part = flat[start : start + n]
-            drop(part, keep[first : first + n], dropout.rate, part)
-            start += n
+        for k, a, b in cotangents(start, stop, rows):
+            drop_(y[k * rows + a : k * rows + b], keep[a:b], dropout.rate)
 
-    split(share, y.size, work=10 * y.size, align=16)
+    split(share, len(y), work=10 * y.size)

@@ -1,13 +1,12 @@
-"""Batch normalisation fused with leaky ReLU, over all axes but the last (method 3.3).
+"""Batch normalisation fused with leaky ReLU and the next layer's dropout, over all axes but the last (method 3.3).
 
     xhat = (x - mean) * inv_std,  inv_std = 1 / sqrt(var + eps),  var biased
-    a = gamma * xhat + beta,      y = leaky_relu(a)
-    g = gy * (1 if a > 0 else slope),  gbeta = sum g,  ggamma = sum g * xhat
+    a = gamma * xhat + beta,      y = leaky_relu(a) * keep / (1 - rate)
+    g = gy * keep / (1 - rate) * (1 if a > 0 else slope),  gbeta = sum g,  ggamma = sum g * xhat
     gx = gamma * inv_std * (g - gbeta / M - xhat * ggamma / M),  M = N * H * W
 
-Moments are means and centred second moments of chunks, merged by Chan's formula; never E[x^2] - E[x]^2. A convolution
-hands them over, taken while its output was in cache. Rows of few channels are treated several at a time, since an
-inner loop of 32 elements would cost more in its overhead than in its arithmetic.
+Moments (`moments.py`) come from the convolution that made x, taken while its output was in cache; g and its sums
+(`through.py`) from the one that made gy, where it knew of this norm.
 """
 
 from __future__ import annotations
@@ -16,58 +15,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..arrays import Activation, check_activation, check_contiguous
-from .activation import column_sums, leaky_relu_, slopes
+from ..arrays import Activation, Dropout, NormState, check_activation, check_contiguous, check_dropout, stacked
+from .elementwise import keep_mask, leaky_relu_
+from .moments import moments_of
 from .parallel import BLOCK, scratch, split
-
-
-class Moments:
-    """Count, mean and centred second moment per channel of what it was shown, in float64."""
-
-    def __init__(self, channels: int):
-        self.count = 0
-        self.mean = np.zeros(channels)
-        self.m2 = np.zeros(channels)
-
-    def add(self, x: np.ndarray) -> None:
-        """Takes in x: (rows, C), block by block."""
-        step = max(1, BLOCK // x.shape[1])
-        for a in range(0, len(x), step):
-            block = x[a : a + step]
-            mean = column_sums(block) / len(block)
-            centred = np.subtract(block, mean.astype(x.dtype), out=scratch("act", block.shape, x.dtype))
-            shift = column_sums(centred) / len(block)  # what rounding the mean left behind
-            centred *= centred
-            self.merge(len(block), mean.astype(x.dtype) + shift, column_sums(centred) - len(block) * shift**2)
-
-    def merge(self, count: int, mean: np.ndarray, m2: np.ndarray) -> None:
-        """Chan, Golub and LeVeque 1979: joins two sets of moments."""
-        total = self.count + count
-        delta = mean - self.mean
-        self.m2 += m2 + delta**2 * (self.count * count / total)
-        self.mean += delta * (count / total)
-        self.count = total
-
-
-def merge_moments(parts: list[Moments], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, biased variance) of several sets, in order: (C,) each, of `dtype`."""
-    first = parts[0]
-    for other in parts[1:]:
-        first.merge(other.count, other.mean, other.m2)
-    return first.mean.astype(dtype), (first.m2 / first.count).astype(dtype)
-
-
-def moments_of(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, biased variance) over all axes but the last: (C,) each."""
-    rows = x.reshape(-1, x.shape[-1])
-    parts: dict[int, Moments] = {}
-
-    def share(start: int, stop: int, part: int) -> None:
-        parts[part] = Moments(rows.shape[1])
-        parts[part].add(rows[start:stop])
-
-    count = split(share, len(rows), work=4 * x.size)
-    return merge_moments([parts[part] for part in range(count)], x.dtype)
+from .through import Through, fold
 
 
 def _check(name: str, slope: float, x: np.ndarray, **vectors: np.ndarray) -> None:
@@ -78,11 +30,6 @@ def _check(name: str, slope: float, x: np.ndarray, **vectors: np.ndarray) -> Non
             raise ValueError(f"{name}: {key} has shape {vector.shape}, wanted {x.shape[-1:]} for x {x.shape}")
 
 
-def _fold(rows: int, channels: int) -> int:
-    """How many rows to treat as one: the largest divisor of `rows` that keeps them within 4,096 elements."""
-    return max(d for d in range(1, max(2, 4096 // channels + 1)) if rows % d == 0)
-
-
 def batch_norm_leaky_relu(
     x: np.ndarray,
     gamma: np.ndarray,
@@ -91,35 +38,43 @@ def batch_norm_leaky_relu(
     *,
     eps: float,
     slope: float,
+    dropout: Dropout | None = None,
+    dtype: type | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """y = leaky_relu(gamma * (x - mean) / sqrt(var + eps) + beta).
+    """y = dropout(leaky_relu(gamma * (x - mean) / sqrt(var + eps) + beta)).
 
     x            (..., C) float32 or float64; gamma, beta: (C,)
     moments      (mean, biased variance) of x where a convolution has them already, else they are taken here
     slope        of the leaky ReLU, in [0, 1]; 1 leaves the normalised value as it is
+    dropout      of the result;  dtype: of y, where it differs from x's
 
     Returns y: (..., C), mean: (C,), inv_std: (C,).
     """
     mean, var = moments or (gamma, gamma)
     _check("batch_norm_leaky_relu", slope, x, gamma=gamma, beta=beta, mean=mean, var=var)
+    check_dropout("batch_norm_leaky_relu", dropout)
     mean, var = moments_of(x) if moments is None else moments
     inv_std = 1 / np.sqrt(var + x.dtype.type(eps))
     y = np.empty_like(x)
-    fold = _fold(x.size // x.shape[-1], x.shape[-1])
-    scale, centre, shift = (np.tile(v, fold) for v in (gamma * inv_std, mean, beta))
+    several = fold(x.size // x.shape[-1], x.shape[-1])
+    grown = 1 / (1 - dropout.rate) if dropout else 1.0  # of what is kept: leaky_relu(grown * a) = grown * leaky_relu(a)
+    scale, centre, shift = (np.tile(v, several) for v in (gamma * inv_std * grown, mean, beta * grown))
     x_rows, y_rows = x.reshape(-1, scale.size), y.reshape(-1, scale.size)
+    keep = keep_mask(dropout, x.size).reshape(x_rows.shape) if dropout else None
     step = max(1, BLOCK // scale.size)
 
     def share(start: int, stop: int, _part: int) -> None:
         for a in range(start, stop, step):
-            block = y_rows[a : min(a + step, stop)]
-            np.subtract(x_rows[a : a + len(block)], centre, out=block)
+            here = slice(a, min(a + step, stop))
+            block = np.subtract(x_rows[here], centre, out=y_rows[here])
             block *= scale
             block += shift
             leaky_relu_(block, slope)
+            if keep is not None:
+                block *= keep[here]
 
     split(share, len(x_rows), work=5 * x.size)
-    return y, mean, inv_std
+    return y.astype(dtype or y.dtype, copy=False), mean, inv_std
 
 
 def batch_norm_leaky_relu_grad(
@@ -132,81 +87,62 @@ def batch_norm_leaky_relu_grad(
     y: np.ndarray | None = None,
     *,
     slope: float,
+    dropout: Dropout | None = None,
+    sums: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradient of `batch_norm_leaky_relu` through the normalisation's statistics as well.
 
-    gy, x    (..., C);  gamma, beta, mean, inv_std: (C,)
+    gy       (K N, ..., C), K cotangents;  x: (N, ..., C);  gamma, beta, mean, inv_std: (C,)
     y        the output of the forward pass, where it is at hand: its sign spares computing a again
+    sums     (K, 2, C), what a convolution with `through` returned beside gy, which then is g
 
-    Returns gx: (..., C), ggamma: (C,), gbeta: (C,).
+    Returns gx: (K N, ..., C), and of the first cotangent ggamma: (C,), gbeta: (C,).
     """
-    _check("batch_norm_leaky_relu_grad", slope, x, gamma=gamma, beta=beta, mean=mean, inv_std=inv_std)
-    if gy.shape != x.shape:
-        raise ValueError(f"batch_norm_leaky_relu_grad: gy has shape {gy.shape}, wanted {x.shape}")
+    name = "batch_norm_leaky_relu_grad"
+    _check(name, slope, x, gamma=gamma, beta=beta, mean=mean, inv_std=inv_std)
+    check_contiguous(name, gy=gy)
+    check_dropout(name, dropout)
+    count, rows = stacked(name, gy.shape, x.shape), x.size // x.shape[-1]
     if y is not None and y.shape != x.shape:
-        raise ValueError(f"batch_norm_leaky_relu_grad: y has shape {y.shape}, wanted {x.shape}")
-    channels, rows = x.shape[-1], x.size // x.shape[-1]
-    fold = _fold(rows, channels)
-    width, folded = fold * channels, rows // fold
-    tiled = [np.tile(v, fold) for v in (mean, gamma * inv_std, beta)]
-    gx = np.empty_like(x)
-    gy_rows, x_rows, gx_rows = (v.reshape(folded, width) for v in (gy, x, gx))
-    y_rows = None if y is None else y.reshape(folded, width)
-    sums: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        raise ValueError(f"{name}: y has shape {y.shape}, wanted {x.shape}")
+    if sums is not None and sums.shape != (count, 2, x.shape[-1]):
+        raise ValueError(f"{name}: sums have shape {sums.shape}, wanted {(count, 2, x.shape[-1])}")
+    through = Through(NormState(x, gamma, beta, mean, inv_std, slope, None if sums is not None else dropout), rows, y)
+    gx = np.empty_like(gy)
+    g = gy if sums is not None else gx
+    gy_rows, g_rows, gx_rows = (v.reshape(count, *through.x.shape) for v in (gy, g, gx))
 
     def reduce(start: int, stop: int, part: int) -> None:
-        y_share = None if y_rows is None else y_rows[start:stop]
-        sums[part] = _reduce(gy_rows[start:stop], x_rows[start:stop], y_share, gx_rows[start:stop], tiled, slope)
+        through.run(start, [(k, gy_rows[k, start:stop], g_rows[k, start:stop]) for k in range(count)], part)
 
-    parts = split(reduce, folded, work=10 * x.size)
-    gbeta, ggamma = (np.sum([sums[p][k] for p in range(parts)], axis=0) for k in (0, 1))
-    gbeta, ggamma = (v.reshape(fold, channels).sum(axis=0) for v in (gbeta, ggamma))
-    ggamma *= inv_std
+    if sums is None:
+        split(reduce, len(through.x), work=10 * gy.size)
+        sums = through.sums(count)
     # gx = k0 g + k1 (x - mean) + k2 with one number a channel each
-    k0 = gamma * inv_std
-    k1 = -k0 * inv_std * ggamma / rows
-    k2 = -k0 * gbeta / rows
-    factors = [np.tile(v.astype(x.dtype), fold) for v in (k0, k1, k2)]
+    k0 = np.broadcast_to(gamma * inv_std, (count, len(gamma)))
+    factors = np.stack([k0, -k0 * inv_std**2 * sums[:, 1] / rows, -k0 * sums[:, 0] / rows], axis=1)
+    tiled = np.tile(factors.astype(gy.dtype), through.fold)
 
     def combine(start: int, stop: int, _part: int) -> None:
-        _combine(x_rows[start:stop], gx_rows[start:stop], tiled[0], factors)
+        here = slice(start, stop)
+        _combine(through.x[here], through.mean, g_rows[:, here], gx_rows[:, here], tiled)
 
-    split(combine, folded, work=5 * x.size)
-    return gx, ggamma.astype(x.dtype), gbeta.astype(x.dtype)
+    split(combine, len(through.x), work=5 * gy.size)
+    return gx, (sums[0, 1] * inv_std).astype(gamma.dtype), sums[0, 0].astype(beta.dtype)
 
 
-def _reduce(
-    gy: np.ndarray, x: np.ndarray, y: np.ndarray | None, g: np.ndarray, tiled: list[np.ndarray], slope: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """g <- gy * act'(a); returns the column sums of g and of g * (x - mean), in float64."""
-    mean, scale, beta = tiled
-    sum_g, sum_gx = np.zeros(x.shape[1]), np.zeros(x.shape[1])
+def _combine(x: np.ndarray, mean: np.ndarray, g: np.ndarray, gx: np.ndarray, factors: np.ndarray) -> None:
+    """gx <- k0 g + k1 (x - mean) + k2 of all cotangents; x: (rows, width), g, gx: (K, rows, width)."""
     step = max(1, BLOCK // x.shape[1])
     for a in range(0, len(x), step):
         here = slice(a, a + step)
         centred = np.subtract(x[here], mean, out=scratch("centred", x[here].shape, x.dtype))
-        if y is None:
-            a_here = np.multiply(centred, scale, out=scratch("pre", centred.shape, x.dtype))
-            a_here += beta
-        else:
-            a_here = y[here]
-        np.multiply(gy[here], slopes(a_here, slope), out=g[here])
-        sum_g += column_sums(g[here])
-        centred *= g[here]
-        sum_gx += column_sums(centred)
-    return sum_g, sum_gx
-
-
-def _combine(x: np.ndarray, g: np.ndarray, mean: np.ndarray, factors: list[np.ndarray]) -> None:
-    step = max(1, BLOCK // x.shape[1])
-    for a in range(0, len(x), step):
-        here = slice(a, a + step)
-        t = np.subtract(x[here], mean, out=scratch("centred", x[here].shape, x.dtype))
-        t *= factors[1]
-        t += factors[2]
-        block = g[here]
-        block *= factors[0]
-        block += t
+        for k, (k0, k1, k2) in enumerate(factors):
+            last = k == len(factors) - 1
+            t = np.multiply(centred, k1, out=centred if last else scratch("product", centred.shape, x.dtype))
+            t += k2
+            block = np.multiply(g[k, here], k0, out=gx[k, here])
+            block += t
 
 
 def update_statistics(

@@ -80,24 +80,25 @@ def _halves(name: str, params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return params[..., :half], params[..., half:]
 
 
-def gaussian_sample(params: np.ndarray, counters: Counters) -> np.ndarray:
+def gaussian_sample(params: np.ndarray, counters: Counters, *, dtype: type | None = None) -> np.ndarray:
     """z = mu + exp(log sigma) * eps.
 
     params    (..., 2 nz) float32 or float64: mu, then log sigma, along the last axis
     counters  the stream of eps
+    dtype     of z, where it differs from that of params
 
     Returns z: (..., nz).
     """
     mu, log_sigma = _halves("gaussian_sample", params)
     eps = normal(mu.shape, counters, params.dtype.type)
     with np.errstate(over="ignore"):  # an infinite sigma is reported by the training loop, by name
-        return mu + np.exp(log_sigma) * eps
+        return (mu + np.exp(log_sigma) * eps).astype(dtype or params.dtype, copy=False)
 
 
 def gaussian_sample_grad(gz: np.ndarray, params: np.ndarray, counters: Counters) -> np.ndarray:
     """Gradient of `gaussian_sample`; eps is drawn again from its counters.
 
-    gz  (..., nz).  Returns gparams: (..., 2 nz).
+    gz  (..., nz).  Returns gparams: (..., 2 nz), of the dtype of params.
     """
     _, log_sigma = _halves("gaussian_sample_grad", params)
     if gz.shape != log_sigma.shape:

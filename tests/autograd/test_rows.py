@@ -11,7 +11,11 @@ from alikit.autograd import Tensor, grad, gradcheck, row_grad
 from alikit.ops import Activation, Counters, Dropout, _dispatch, conv
 
 LEAKY = Activation("leaky_relu", 0.2)
-DROPOUT = Dropout(0.3, Counters(seed=2, step=3, stream=4))
+
+
+def dropout(stream: int) -> Dropout:
+    """A third of a tensor, by the numbers of a stream of its own."""
+    return Dropout(0.3, Counters(seed=2, step=3, stream=stream))
 
 
 @pytest.fixture
@@ -23,9 +27,9 @@ def draw(stream: Callable[[str], np.random.Generator]) -> Callable[..., Tensor]:
 def discriminate(x: Tensor, z: Tensor, theta: list[Tensor]) -> Tensor:
     """A discriminator in small: a tower on x, a head on the tower and z; dropout, both biases, maxout."""
     w1, b1, w2, b2, w3 = theta
-    h, _ = ops.conv2d(x, w1, b1, stride=2, activation=LEAKY, dropout=DROPOUT)
-    h, _ = ops.conv2d(h, w2, b2, activation=Activation("maxout", 2), dropout=DROPOUT)
-    return ops.conv2d(ops.concat([h, z], axis=-1), w3)[0]
+    h, _ = ops.conv2d(x, w1, b1, stride=2, activation=LEAKY, dropout=dropout(1))
+    h, _ = ops.conv2d(h, w2, b2, activation=Activation("maxout", 2))
+    return ops.conv2d(ops.join([h, z], axis=-1, dropout=dropout(2)), w3)[0]
 
 
 @pytest.fixture
@@ -36,7 +40,7 @@ def game(draw: Callable) -> dict[str, Any]:
     x, z = Tensor(draw("x", 3, 5, 6, 2).data), Tensor(draw("z", 3, 1, 1, 5).data)
     x_tilde = Tensor(draw("noise", 3, 5, 6, 2).data) * theta_g[0]
     z_hat = Tensor(draw("code", 3, 1, 1, 5).data) * theta_g[1]
-    logits = discriminate(ops.concat([x, x_tilde]), ops.concat([z_hat, z]), theta)
+    logits = discriminate(ops.join([x, x_tilde], dropout=dropout(3)), ops.join([z_hat, z]), theta)
     return {"theta": theta, "theta_g": theta_g, "x_tilde": x_tilde, "z_hat": z_hat, "logits": logits}
 
 
@@ -45,8 +49,8 @@ def test_one_walk_gives_what_two_walks_give(game: dict[str, Any]) -> None:
     wanted = grad([losses.loss_d, losses.loss_g], [game["theta"], game["theta_g"]], retain=True)
 
     of_d, of_g = losses.glogits
-    inputs = [(game["x_tilde"], of_g[3:]), (game["z_hat"], of_g[:3])]
-    grads_d, upstream = row_grad(game["logits"], game["theta"], of_d, inputs)
+    grads_d, units = row_grad(game["logits"], game["theta"], of_d, [game["x_tilde"], game["z_hat"]])
+    upstream = [units[0] * of_g[3:], units[1] * of_g[:3]]
     for found, exact in zip(grads_d, wanted[0], strict=True):
         np.testing.assert_allclose(found, exact, rtol=1e-12, atol=1e-14)
     through = grad([game["x_tilde"], game["z_hat"]], [game["theta_g"][:1], game["theta_g"][1:]], gys=upstream)
@@ -76,20 +80,20 @@ def test_a_function_that_cannot_weigh_rows_says_so(draw: Callable) -> None:
         row_grad(y, [gamma], np.ones((4, 1, 1, 3)), [])
 
 
-@pytest.mark.parametrize("dropout", [None, DROPOUT], ids=["plain", "dropout"])
+@pytest.mark.parametrize("record", [None, dropout(4)], ids=["plain", "dropout"])
 @pytest.mark.parametrize("used", [(1,), (0,), (1, 2), (0, 2)], ids=str)
 def test_of_a_stack_only_the_rows_that_lead_somewhere_are_computed(
-    used: tuple[int, ...], dropout: Dropout | None, draw: Callable, monkeypatch: pytest.MonkeyPatch
+    used: tuple[int, ...], record: Dropout | None, draw: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = (2, 3, 4)
     leaves = [draw(f"x{i}", n, 5, 5, 2) for i, n in enumerate(sizes)]
     parts = [leaf if i in used else leaf.detach() for i, leaf in enumerate(leaves)]
     w = draw("w", 4, 3, 3, 2)
-    y, _ = ops.conv2d(ops.concat(parts), w, activation=LEAKY, dropout=dropout)
+    y, _ = ops.conv2d(ops.join(parts, dropout=record), w, activation=LEAKY)
     gy = draw("gy", *y.shape).data
 
     whole = Tensor(np.concatenate([leaf.data for leaf in leaves]), requires_grad=True)  # not a stack: all rows
-    everything, _ = ops.conv2d(whole, w, activation=LEAKY, dropout=dropout)
+    everything, _ = ops.conv2d(whole if record is None else ops.dropout(whole, *record), w, activation=LEAKY)
     wanted = np.split(grad([everything], [[whole]], gys=[gy])[0][0], np.cumsum(sizes)[:-1])
     rows = []
 
@@ -108,15 +112,16 @@ def test_of_a_stack_only_the_rows_that_lead_somewhere_are_computed(
     assert rows == [sum(sizes[used[0] : used[-1] + 1])]
 
 
-@pytest.mark.parametrize("axis", [0, 1])
-def test_gradcheck_through_a_stack_of_data_and_samples(axis: int, draw: Callable) -> None:
-    data, w = Tensor(draw("data", 2, 4, 4, 2).data), draw("w", 3, 2, 2, 2).data
-    gradcheck(lambda x, w: ops.conv2d(ops.concat([data, x], axis), w)[0], [draw("x", 2, 4, 4, 2).data, w])
+@pytest.mark.parametrize("record", [None, dropout(5)], ids=["plain", "dropout"])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_gradcheck_through_a_stack_of_data_and_samples(axis: int, record: Dropout | None, draw: Callable) -> None:
+    data, w = Tensor(draw("data", 2, 4, 4, 2).data), draw("w", 3, 2, 2, 2 if axis == 0 else 4).data
+    gradcheck(lambda x, w: ops.conv2d(ops.join([data, x], axis, record), w)[0], [draw("x", 2, 4, 4, 2).data, w])
 
 
 def test_a_stack_that_is_itself_wanted_has_all_its_rows(draw: Callable) -> None:
     data, x, w = Tensor(draw("data", 2, 4, 4, 2).data), draw("x", 2, 4, 4, 2), draw("w", 3, 2, 2, 2)
-    stack = ops.concat([data, x])
+    stack = ops.join([data, x])
     y, _ = ops.conv2d(stack, w)
     ((g_stack, g_x),) = grad([y], [[stack, x]])
     assert np.all(g_stack != 0)

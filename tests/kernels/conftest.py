@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from alikit.kernels import cpu
-from alikit.kernels.cpu import activation, conv, parallel, patches
+from alikit.kernels.cpu import elementwise, parallel, patches, products
 
 CPU_MODULES = [import_module(f"{cpu.__name__}.{module.name}") for module in pkgutil.iter_modules(cpu.__path__)]
 
@@ -78,13 +78,13 @@ def splitting(request: pytest.FixtureRequest, split_as: Callable[[str], None]) -
 @pytest.fixture(autouse=True)
 def no_masks_from_before() -> None:
     """A remembered mask would hide how the next one is drawn."""
-    activation._masks.clear()
+    elementwise._masks.clear()
 
 
 @pytest.fixture(params=["gather", "scatter"])
 def input_grad_form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The test runs once with each form of the input gradient, whichever would be the cheaper one."""
-    monkeypatch.setattr(conv, "gather_is_cheaper", lambda *_: request.param == "gather")
+    monkeypatch.setattr(products, "gather_is_cheaper", lambda *_: request.param == "gather")
     return request.param
 
 

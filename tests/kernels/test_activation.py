@@ -9,12 +9,10 @@ from alikit.kernels.arrays import LINEAR, Activation, Counters, Dropout
 from alikit.kernels.cpu.activation import (
     apply_activation,
     bias_activation_grad,
-    column_sums,
-    drop,
     dropout,
-    keep_mask,
     scale_rows,
 )
+from alikit.kernels.cpu.elementwise import column_sums, cotangents, drop_, keep_mask
 from alikit.kernels.cpu.sampling import random_words
 
 LEAKY = Activation("leaky_relu", 0.25)
@@ -125,9 +123,62 @@ def test_dropout_follows_the_lanes_of_its_stream(shape: tuple, stream: Callable)
 def test_a_stretch_is_dropped_as_in_the_whole(start: int, stream: Callable) -> None:
     record = Dropout(0.5, COUNTERS)
     x = stream("x").standard_normal(200)
-    out = np.full(60, np.nan)
-    drop(x[start : start + 60], keep_mask(record, 200)[start : start + 60], record.rate, out)
-    np.testing.assert_array_equal(out, dropout(x, record)[start : start + 60])
+    whole, part = dropout(x, record), x[start : start + 60].copy()
+    np.testing.assert_array_equal(dropout(part, record, first=start), whole[start : start + 60])
+    drop_(part, keep_mask(record, 200)[start : start + 60], record.rate)
+    np.testing.assert_array_equal(part, whole[start : start + 60])
+
+
+DERIVED = {
+    "linear": LINEAR,
+    "leaky ReLU": LEAKY,
+    "ReLU": Activation("leaky_relu", 0.0),
+    "sigmoid": SIGMOID,
+    "maxout": Activation("maxout", 3),
+}
+
+
+@pytest.mark.parametrize("activation", DERIVED.values(), ids=DERIVED.keys())
+@pytest.mark.usefixtures("splitting")
+def test_dropout_on_the_result(activation: Activation, stream: Callable, slope_along: Callable) -> None:
+    """Forward it is the mask on the plain result; backward the derivative is taken from what was dropped from."""
+    record = Dropout(0.3, COUNTERS)
+    x, bias = stream("x").standard_normal((5, 3, 2, 6)), stream("b").standard_normal(6)
+    y, winner = apply_activation(x, bias, activation, dropout=record)
+    np.testing.assert_array_equal(y, dropout(apply_activation(x, bias, activation)[0], record))
+    assert (y == 0).any()
+    gy = stream("gy").standard_normal(y.shape)
+    gx, _ = bias_activation_grad(gy, y, activation, winner=winner, dropout=record)
+    dx = stream("dx").standard_normal(x.shape)
+    numeric = slope_along(
+        lambda moved: np.vdot(apply_activation(moved, bias, activation, dropout=record)[0], gy), x, dx
+    )
+    assert np.vdot(gx, dx) == pytest.approx(numeric, rel=0, abs=1e-7 * np.abs(gy).sum())
+
+
+@pytest.mark.parametrize("activation", DERIVED.values(), ids=DERIVED.keys())
+@pytest.mark.parametrize("record", [None, Dropout(0.3, COUNTERS)], ids=["plain", "dropout"])
+@pytest.mark.parametrize("bias", ["tied", "untied"])
+@pytest.mark.usefixtures("splitting")
+def test_cotangents_are_treated_each_by_itself(
+    activation: Activation, record: Dropout | None, bias: str, stream: Callable
+) -> None:
+    """And the bias takes the first one's sum."""
+    x = stream("x").standard_normal((5, 3, 2, 6))
+    y, winner = apply_activation(x, None, activation, dropout=record)
+    gy = stream("gy").standard_normal((15, *y.shape[1:]))
+    options = {"winner": winner, "bias_shape": x.shape[-1:] if bias == "tied" else x.shape[1:], "dropout": record}
+    gx, gbias = bias_activation_grad(gy, y, activation, **options)
+    alone = [bias_activation_grad(part, y, activation, **options) for part in np.split(gy, 3)]
+    np.testing.assert_array_equal(gx, np.concatenate([g for g, _ in alone]))
+    np.testing.assert_allclose(gbias, alone[0][1], rtol=1e-13, atol=1e-13)
+
+
+def test_stretches_of_stacked_cotangents() -> None:
+    assert list(cotangents(2, 3, 5)) == [(0, 2, 3)]
+    assert list(cotangents(3, 16, 5)) == [(0, 3, 5), (1, 0, 5), (2, 0, 5), (3, 0, 1)]
+    assert list(cotangents(5, 10, 5)) == [(1, 0, 5)]
+    assert list(cotangents(4, 4, 5)) == []
 
 
 def test_the_masks_of_one_step_are_remembered_and_no_others() -> None:
@@ -136,12 +187,16 @@ def test_the_masks_of_one_step_are_remembered_and_no_others() -> None:
     mask = keep_mask(first, 200)
     assert keep_mask(second, 200) is not mask
     assert keep_mask(first, 200) is mask
+    assert np.shares_memory(keep_mask(first, 100), mask)
     np.testing.assert_array_equal(keep_mask(first, 100), mask[:100])
     drawn = mask.copy()
     assert not np.array_equal(keep_mask(later, 200), drawn)
     again = keep_mask(first, 200)
     assert again is not mask
     np.testing.assert_array_equal(again, drawn)
+    longer = keep_mask(first, 300)
+    assert len(longer) == 300
+    np.testing.assert_array_equal(longer[:200], drawn)
 
 
 @pytest.mark.parametrize("rate", [0.2, 0.5, 0.9])
@@ -193,6 +248,10 @@ ERRORS = {
     "gy": (
         lambda: bias_activation_grad(X[:1], X, LEAKY),
         r"bias_activation_grad: gy has shape \(1, 3, 3, 4\), wanted \(2, 3, 3, 4\)",
+    ),
+    "gy of one and a half": (
+        lambda: bias_activation_grad(np.ones((3, 3, 3, 4)), X, LEAKY),
+        r"bias_activation_grad: gy has shape \(3, 3, 3, 4\), wanted \(2, 3, 3, 4\) or several of that",
     ),
     "no winners": (
         lambda: bias_activation_grad(X, X, Activation("maxout", 2)),

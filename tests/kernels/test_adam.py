@@ -92,6 +92,42 @@ def test_squared_norms_are_returned(problem: tuple) -> None:
     np.testing.assert_allclose(norms, [(g**2).sum() for g in gradients[0]], rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.usefixtures("splitting")
+def test_partial_sums_are_added_in_their_order(dtype: type, stream: Callable) -> None:
+    """A gradient of five dimensions holds those of a weight; beside it stands one of another parameter."""
+    parts, other = (stream(n).standard_normal(s).astype(dtype) for n, s in (("w", (3, 5, 2, 3, 4)), ("b", (7,))))
+    found, wanted = ({k: np.ones(127, dtype) for k in ("out", "out_m", "out_v")} for _ in range(2))
+    norms = adam_step([other, parts], **found, step=3, **SETTINGS)
+    total = parts[0] + parts[1] + parts[2]
+    np.testing.assert_array_equal(norms, adam_step([other, total], **wanted, step=3, **SETTINGS))
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def test_a_clock_counts_the_updates(problem: tuple) -> None:
+    """Before it ticks: after four updates this is the fifth step."""
+    theta, gradients = problem
+    results = []
+    for step in (5, np.array([11, 900, 4])):
+        buffers = {"out": theta.copy(), "out_m": np.ones_like(theta), "out_v": np.ones_like(theta)}
+        adam_step(gradients[0], **buffers, step=step, **SETTINGS)
+        results.append(buffers["out"])
+    np.testing.assert_array_equal(*results)
+
+
+def test_new_values_are_written_once_more_rounded(problem: tuple) -> None:
+    """Into arrays whose pixels may lie further apart than their channels need."""
+    theta, gradients = problem
+    buffers = {"out": theta.copy(), "out_m": np.zeros_like(theta), "out_v": np.zeros_like(theta)}
+    pitched = np.zeros((3, 4, 8), np.float16)
+    low = [pitched[..., :2], None, None, np.zeros((5, 7), np.float16)]
+    adam_step(gradients[0], **buffers, step=1, **SETTINGS, out_low=low)
+    np.testing.assert_array_equal(low[0], buffers["out"][:24].reshape(3, 4, 2).astype(np.float16))
+    np.testing.assert_array_equal(low[3], buffers["out"][-35:].reshape(5, 7).astype(np.float16))
+    assert not pitched[..., 2:].any()
+
+
 def test_results_do_not_depend_on_the_threads(problem: tuple, split_as: Callable) -> None:
     theta, gradients = problem
     found = []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from alikit.kernels import KERNELS
-from alikit.kernels.arrays import Activation, Counters, Dropout
+from alikit.kernels.arrays import Activation, Counters, Dropout, NormState
 
 HOMES = {name: module for module, names in KERNELS.items() for name in names}
 LEAKY = Activation("leaky_relu", 0.2)
@@ -27,18 +27,23 @@ def arguments(name: str, rng: np.random.Generator, dtype: type) -> tuple[list, d
     def draw(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape).astype(dtype)
 
+    def norm(*shape: int) -> NormState:
+        vectors = (draw(shape[-1]) for _ in range(3))
+        return NormState(draw(*shape), *vectors, abs(draw(shape[-1])), 0.2, DROPOUT)
+
+    low = [None, draw(5), draw(1, 1, 2, 3)]
     adam: dict[str, Any] = {"lr": 0.1, "beta1": 0.5, "beta2": 0.9, "eps": 1e-8}
     calls: dict[str, tuple[list, dict[str, Any]]] = {
-        "apply_activation": ([draw(4, 3, 2, 6), draw(3, 2, 6), LEAKY], {}),
+        "apply_activation": ([draw(4, 3, 2, 6), draw(3, 2, 6), LEAKY], {"dropout": DROPOUT}),
         "bias_activation_grad": (
-            [draw(4, 3, 2, 3), draw(4, 3, 2, 3), Activation("maxout", 2)],
-            {"winner": rng.integers(0, 2, (4, 3, 2, 3), np.uint8), "bias_shape": (6,)},
+            [draw(8, 3, 2, 3), draw(4, 3, 2, 3), Activation("maxout", 2)],
+            {"winner": rng.integers(0, 2, (4, 3, 2, 3), np.uint8), "bias_shape": (6,), "dropout": DROPOUT},
         ),
-        "dropout": ([draw(5, 7), DROPOUT], {}),
+        "dropout": ([draw(5, 7), DROPOUT], {"first": 33}),
         "scale_rows": ([draw(5, 7, 2), draw(5, 1)], {}),
         "adam_step": (
-            [[draw(3, 4), draw(5)]],
-            {"out": draw(17), "out_m": draw(17), "out_v": draw(17) ** 2, "step": 3, **adam},
+            [[draw(3, 4), draw(5), draw(2, 1, 1, 2, 3)]],
+            {"out": draw(23), "out_m": draw(23), "out_v": draw(23) ** 2, "step": 3, **adam, "out_low": low},
         ),
         "moving_average": ([draw(17)], {"out": draw(17), "rate": 0.1}),
         "gather_batch": ([rng.integers(0, 256, (9, 4, 4, 3), np.uint8), np.array([3, 1, 3])], {}),
@@ -48,24 +53,30 @@ def arguments(name: str, rng: np.random.Generator, dtype: type) -> tuple[list, d
         ),
         "conv2d": (
             [draw(6, 7, 8, 3), draw(4, 3, 3, 3), draw(4)],
-            {"stride": 2, "activation": LEAKY, "moments": True, "dropout": DROPOUT},
+            {"stride": 2, "activation": LEAKY, "moments": True},
         ),
         "conv2d_input_grad": (
             [draw(6, 3, 3, 4), draw(4, 3, 3, 5), (7, 8), draw(7, 8, 5)],
-            {"stride": 2, "activation": LEAKY, "moments": True, "dropout": DROPOUT},
+            {"stride": 2, "activation": LEAKY, "dropout": DROPOUT},
         ),
-        "conv2d_weight_grad": ([draw(6, 7, 8, 3), draw(6, 3, 3, 4), (3, 3)], {"stride": 2, "dropout": DROPOUT}),
-        "conv2d_backward": ([draw(6, 7, 8, 3), draw(12, 3, 3, 4), draw(4, 3, 3, 3)], {"stride": 2}),
+        "conv2d_weight_grad": ([draw(6, 7, 8, 3), draw(6, 3, 3, 4), (3, 3)], {"stride": 2}),
+        "conv2d_backward": (
+            [draw(6, 7, 8, 3), draw(12, 3, 3, 4), draw(4, 3, 3, 3)],
+            {"stride": 2, "through": norm(6, 7, 8, 3)},
+        ),
         "join": ([[draw(4, 3, 2, 3), draw(4, 3, 2, 5)]], {"axis": -1, "dropout": DROPOUT}),
         "join_grad": (
             [draw(8, 3, 2, 8), [3, 5]],
             {"axis": -1, "needs": [True, True], "rows": 4, "dropout": DROPOUT},
         ),
         "adversarial_losses": ([draw(8, 1)], {}),
-        "batch_norm_leaky_relu": ([draw(4, 3, 2, 5), draw(5), draw(5)], {"eps": 1e-4, "slope": 0.2}),
+        "batch_norm_leaky_relu": (
+            [draw(4, 3, 2, 5), draw(5), draw(5)],
+            {"eps": 1e-4, "slope": 0.2, "dropout": DROPOUT},
+        ),
         "batch_norm_leaky_relu_grad": (
-            [draw(4, 3, 2, 5), draw(4, 3, 2, 5), draw(5), draw(5), draw(5), abs(draw(5))],
-            {"slope": 0.2},
+            [draw(8, 3, 2, 5), draw(4, 3, 2, 5), draw(5), draw(5), draw(5), abs(draw(5))],
+            {"slope": 0.2, "dropout": DROPOUT},
         ),
         "update_statistics": (
             [[(draw(5), abs(draw(5)) + 1), (draw(3), abs(draw(3)) + 1)]],
@@ -124,6 +135,8 @@ def test_keeps_the_dtype(name: str, dtype: type, stream: Callable) -> None:
     found = arrays(kernel(name)(*args, **options)) + written(options)
     if name == "adam_step":
         assert found.pop(0).dtype == np.float64  # the squared norms
+    if name == "conv2d_backward":
+        assert found.pop(1).dtype == np.float64  # sums over the batch
     assert found
     other = np.int64 if name == "record_step" else np.uint8  # clock and notes; winners
     assert {a.dtype for a in found if a.dtype != other} == {np.dtype(dtype)}

@@ -1,4 +1,5 @@
-"""What rides on a convolution: bias, activation, moments and dropout, against the same things done one after another.
+"""What rides on a convolution: bias, activation, moments, dropout, the way back through a norm, against the same things
+done one after another.
 
 The bare convolutions are tested in test_conv.py; here they are taken as given, and each epilogue is written out once
 more on their whole result. It must come out the same along every path a convolution can take.
@@ -10,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from alikit.kernels.arrays import LINEAR, Activation, Counters, Dropout
+from alikit.kernels.arrays import LINEAR, Activation, Counters, Dropout, NormState
 from alikit.kernels.cpu.activation import dropout as dropout_kernel
-from alikit.kernels.cpu.conv import conv2d, conv2d_input_grad, conv2d_weight_grad
+from alikit.kernels.cpu.conv import conv2d, conv2d_backward, conv2d_input_grad, conv2d_weight_grad
 
 
 class Path(NamedTuple):
@@ -145,31 +146,156 @@ def test_moments_do_not_cancel_where_the_mean_is_large(operands: Callable) -> No
     np.testing.assert_allclose(variance, exact.var(axis=(0, 1, 2)), rtol=1e-5)
 
 
+@every_form
 @pytest.mark.parametrize("path", FORWARD_PATHS.values(), ids=FORWARD_PATHS.keys())
-def test_dropout_falls_on_the_input(path: Path, operands: Callable) -> None:
-    plain, _ = conv2d(np.zeros(path.x), np.zeros(path.w), stride=path.stride)
-    x, w, b = operands(path, "tied", plain.shape)
-    activation = Activation("leaky_relu", 0.1)
-    found, _ = conv2d(x, w, b, stride=path.stride, activation=activation, dropout=DROPOUT)
-    wanted, _ = conv2d(dropout_kernel(x, DROPOUT), w, b, stride=path.stride, activation=activation)
-    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("path", [*FORWARD_PATHS.values(), *GRADIENT_PATHS.values()])
-def test_both_gradients_pass_through_the_mask_of_the_forward_pass(
-    path: Path, operands: Callable, stream: Callable
+def test_dropout_falls_on_the_result_of_a_convolution(
+    path: Path, bias: str | None, activation: Activation, operands: Callable
 ) -> None:
-    """y is linear in x and in w with the mask held: <y, gy> must equal <x, gx> and <w, gw>."""
-    x, w, _ = operands(path, None, path.x)
-    y, _ = conv2d(x, w, stride=path.stride, dropout=DROPOUT)
-    gy = stream("gy").standard_normal(y.shape)
-    gx, _ = conv2d_input_grad(gy, w, path.x[1:3], stride=path.stride, dropout=DROPOUT)
-    gw = conv2d_weight_grad(x, gy, path.w[1:3], stride=path.stride, dropout=DROPOUT)
-    inner, scale = np.vdot(y, gy), np.vdot(np.abs(y), np.abs(gy))
-    assert np.vdot(x, gx) == pytest.approx(inner, rel=0, abs=1e-12 * scale)
-    assert np.vdot(w, gw) == pytest.approx(inner, rel=0, abs=1e-12 * scale)
+    y_shape = conv2d(np.zeros(path.x), np.zeros(path.w), stride=path.stride)[0].shape
+    x, w, b = operands(path, bias, y_shape)
+    found = conv2d(x, w, b, stride=path.stride, activation=activation, dropout=DROPOUT)
+    assert_dropped(found, conv2d(x, w, b, stride=path.stride, activation=activation))
+
+
+@every_form
+@pytest.mark.parametrize("path", GRADIENT_PATHS.values(), ids=GRADIENT_PATHS.keys())
+def test_dropout_falls_on_the_result_of_a_transposed_convolution(
+    path: Path, bias: str | None, activation: Activation, operands: Callable, stream: Callable
+) -> None:
+    gy_shape = conv2d(np.zeros(path.x), np.zeros(path.w), stride=path.stride)[0].shape
+    _, w, b = operands(path, bias, path.x)
+    gy = stream("gy").standard_normal(gy_shape)
+    options = {"stride": path.stride, "activation": activation}
+    found = conv2d_input_grad(gy, w, path.x[1:3], b, **options, dropout=DROPOUT)
+    assert_dropped(found, conv2d_input_grad(gy, w, path.x[1:3], b, **options))
+
+
+def assert_dropped(found: tuple[np.ndarray, Any], plain: tuple[np.ndarray, Any]) -> None:
+    wanted = dropout_kernel(plain[0], DROPOUT)
+    assert (wanted == 0).any()
+    np.testing.assert_allclose(found[0], wanted, rtol=1e-15)
+    np.testing.assert_array_equal(found[1], plain[1])
+
+
+THROUGH = {
+    "leaky ReLU": (0.2, None),
+    "leaky ReLU and dropout": (0.2, DROPOUT),
+    "ReLU and dropout": (0.0, DROPOUT),
+    "no activation": (1.0, None),
+}
+every_way = pytest.mark.parametrize(("slope", "dropout"), THROUGH.values(), ids=THROUGH.keys())
+
+
+@pytest.fixture
+def norm(stream: Callable) -> Callable[..., NormState]:
+    """norm(shape, slope, dropout): what a batch norm that made an array of this shape has kept; numbers at random."""
+
+    def make(shape: tuple[int, ...], slope: float, dropout: Dropout | None) -> NormState:
+        vectors = (stream(name).standard_normal(shape[-1]) for name in ("gamma", "beta", "mean"))
+        inv_std = stream("inv_std").uniform(0.5, 2, shape[-1])
+        return NormState(3 * stream("norm").standard_normal(shape), *vectors, inv_std, slope, dropout)
+
+    return make
+
+
+def pass_through(gx: np.ndarray, state: NormState) -> tuple[np.ndarray, np.ndarray]:
+    """g and sums as `NormState` defines them, cotangent by cotangent."""
+    a = state.gamma * (state.x - state.mean) * state.inv_std + state.beta
+    factor = np.where(a > 0, 1, state.slope)
+    if state.dropout is not None:
+        factor = dropout_kernel(factor, state.dropout)
+    g = gx.reshape(-1, *state.x.shape) * factor
+    axes = tuple(range(1, g.ndim - 1))
+    return g.reshape(gx.shape), np.stack([g.sum(axis=axes), (g * (state.x - state.mean)).sum(axis=axes)], axis=1)
+
+
+def assert_passed(found: tuple[np.ndarray, Any], gx: np.ndarray, state: NormState) -> None:
+    g, sums = pass_through(gx, state)
+    np.testing.assert_allclose(found[0], g, rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(found[1], sums, rtol=1e-10, atol=1e-9)
+
+
+@every_way
+@pytest.mark.parametrize("cotangents", [1, 3])
+@pytest.mark.parametrize("path", GRADIENT_PATHS.values(), ids=GRADIENT_PATHS.keys())
+def test_a_gradient_passes_through_the_norm_in_front_of_a_convolution(
+    path: Path,
+    cotangents: int,
+    slope: float,
+    dropout: Dropout | None,
+    operands: Callable,
+    norm: Callable,
+    stream: Callable,
+) -> None:
+    """Also together with the weight gradient, which is the first cotangent's."""
+    gy_shape = conv2d(np.zeros(path.x), np.zeros(path.w), stride=path.stride)[0].shape
+    _, w, _ = operands(path, None, path.x)
+    gy = stream("gy").standard_normal((cotangents * path.x[0], *gy_shape[1:]))
+    state = norm(path.x, slope, dropout)
     plain, _ = conv2d_input_grad(gy, w, path.x[1:3], stride=path.stride)
-    np.testing.assert_allclose(gx, dropout_kernel(plain, DROPOUT), rtol=1e-12, atol=1e-12)
+    assert_passed(conv2d_input_grad(gy, w, path.x[1:3], stride=path.stride, through=state), plain, state)
+    x = output_of(state)
+    *found, gw = conv2d_backward(x, gy, w, stride=path.stride, through=state)
+    assert_passed(found, plain, state)
+    wanted = conv2d_weight_grad(x, gy[: len(x)], w.shape[1:3], stride=path.stride)
+    np.testing.assert_allclose(gw, wanted, rtol=1e-11, atol=1e-11)
+
+
+@every_way
+@pytest.mark.parametrize("cotangents", [1, 3])
+@pytest.mark.parametrize("path", FORWARD_PATHS.values(), ids=FORWARD_PATHS.keys())
+def test_a_gradient_passes_through_the_norm_in_front_of_a_transposed_convolution(
+    path: Path,
+    cotangents: int,
+    slope: float,
+    dropout: Dropout | None,
+    operands: Callable,
+    norm: Callable,
+    stream: Callable,
+) -> None:
+    x_shape = conv2d(np.zeros(path.x), np.zeros(path.w), stride=path.stride)[0].shape
+    _, w, _ = operands(path, None, x_shape)
+    gy = stream("gy").standard_normal((cotangents * path.x[0], *path.x[1:]))
+    state = norm(x_shape, slope, dropout)
+    plain, _ = conv2d(gy, w, stride=path.stride)
+    assert_passed(conv2d(gy, w, stride=path.stride, through=state), plain, state)
+    x = output_of(state)
+    *found, gw = conv2d_backward(x, gy, w, stride=path.stride, transposed=True, through=state)
+    assert_passed(found, plain, state)
+    wanted = conv2d_weight_grad(gy[: len(x)], x, w.shape[1:3], stride=path.stride)
+    np.testing.assert_allclose(gw, wanted, rtol=1e-11, atol=1e-11)
+
+
+def output_of(state: NormState) -> np.ndarray:
+    """What that norm handed on."""
+    a = state.gamma * (state.x - state.mean) * state.inv_std + state.beta
+    y = np.where(a > 0, a, state.slope * a)
+    return y if state.dropout is None else dropout_kernel(y, state.dropout)
+
+
+@pytest.mark.parametrize("path", FORWARD_PATHS.values(), ids=FORWARD_PATHS.keys())
+def test_partial_sums_of_a_weight_gradient(path: Path, operands: Callable, stream: Callable) -> None:
+    x, w, _ = operands(path, None, path.x)
+    gy = stream("gy").standard_normal(conv2d(x, w, stride=path.stride)[0].shape)
+    parts = conv2d_weight_grad(x, gy, w.shape[1:3], stride=path.stride, partials=True)
+    whole = conv2d_weight_grad(x, gy, w.shape[1:3], stride=path.stride)
+    assert parts.shape[1:] == whole.shape == w.shape
+    np.testing.assert_allclose(parts.sum(axis=0), whole, rtol=1e-12, atol=1e-12)
+    _, _, of_both = conv2d_backward(x, gy, w, stride=path.stride, partials=True)
+    np.testing.assert_array_equal(of_both, parts)
+
+
+def test_results_of_another_dtype(operands: Callable) -> None:
+    path = FORWARD_PATHS["windows"]
+    x, w, b = operands(path, "tied", (5, 3, 3, 12))
+    y, _ = conv2d(x, w, b, stride=2)
+    found, _ = conv2d(x, w, b, stride=2, dtype=np.float32)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, y.astype(np.float32))
+    back, _ = conv2d_input_grad(y, w, (7, 6), stride=2, dtype=np.float32)
+    assert back.dtype == np.float32
+    gx, _, gw = conv2d_backward(x.astype(np.float32), y, w, stride=2)
+    assert (gx.dtype, gw.dtype) == (np.float32, np.float64)  # like the input; like the products
 
 
 X, W = np.zeros((2, 6, 5, 3)), np.zeros((4, 3, 2, 3))
@@ -181,6 +307,16 @@ ERRORS = {
     "no pieces": ({"activation": Activation("maxout", 0)}, "maxout with 0 pieces does not divide 4 channels"),
     "rate": ({"dropout": Dropout(1.0, DROPOUT.counters)}, r"dropout rate must lie in \[0, 1\), found 1.0"),
     "moments of maxout": ({"activation": Activation("maxout", 2), "moments": True}, "moments .* maxout"),
+    "moments of what was dropped": ({"moments": True, "dropout": DROPOUT}, "moments are not taken behind dropout"),
+    "a norm and a bias": (
+        {"bias": np.zeros(4), "through": NormState(np.zeros((2, 4, 4, 4)), *np.zeros((4, 4)), 0.2)},
+        "passes through a norm takes no bias",
+    ),
+    "a norm of other images": (
+        {"through": NormState(np.zeros((2, 4, 5, 4)), *np.zeros((4, 4)), 0.2)},
+        r"the result has shape \(2, 4, 4, 4\), the norm of `through` saw \(2, 4, 5, 4\)",
+    ),
+    "precision": ({"precision": "bf16"}, "precision 'bf16': wanted 'fp32' here"),
 }
 
 
@@ -190,3 +326,11 @@ def test_wrong_epilogues_are_named(options: dict, message: str) -> None:
         conv2d(X, W, **options)
     with pytest.raises(ValueError, match=f"conv2d_input_grad: .*{message}"):  # the same channel count of its result
         conv2d_input_grad(np.zeros((2, 2, 3, 2)), np.zeros((2, 3, 2, 4)), (4, 4), **options)
+
+
+def test_a_gradient_through_a_norm_has_all_its_rows() -> None:
+    state = NormState(X, *np.zeros((4, 3)), 0.2)
+    with pytest.raises(ValueError, match="conv2d_backward: a gradient that passes through a norm has all its rows"):
+        conv2d_backward(X, np.zeros((2, 4, 4, 4)), W, rows=slice(0, 1), through=state)
+    with pytest.raises(ValueError, match=r"conv2d_backward: gy \(3, 4, 4, 4\) has 3 rows, wanted 2 or a multiple"):
+        conv2d_backward(X, np.zeros((3, 4, 4, 4)), W)

@@ -6,14 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from alikit.kernels.arrays import Counters, Dropout
+from alikit.kernels.cpu.activation import dropout as dropout_kernel
+from alikit.kernels.cpu.moments import moments_of
 from alikit.kernels.cpu.norm import (
     batch_norm_leaky_relu,
     batch_norm_leaky_relu_grad,
-    moments_of,
     update_statistics,
 )
 
 EPS = 1e-4
+DROPOUT = Dropout(0.3, Counters(seed=2, step=6, stream=4))
 SHAPES = {
     "prime channel count": (4, 3, 5, 7),
     "a batch of vectors": (6, 10),
@@ -95,6 +98,64 @@ def test_gradients_agree_with_differences(
         numeric = slope_along(loss, value, direction)
         scale = np.abs(g * direction).sum() + np.abs(gy).sum()
         assert np.vdot(g, direction) == pytest.approx(numeric, rel=0, abs=1e-7 * scale), name
+
+
+@every_shape
+@every_slope
+@pytest.mark.usefixtures("splitting")
+def test_dropout_falls_on_the_result(shape: tuple, slope: float, draw: Callable) -> None:
+    """Its gradient is that of the plain norm for the dropped gradient, with and without the output at hand."""
+    x, gamma, beta, gy = draw(shape)
+    plain, mean, inv_std = batch_norm_leaky_relu(x, gamma, beta, eps=EPS, slope=slope)
+    y, *statistics = batch_norm_leaky_relu(x, gamma, beta, eps=EPS, slope=slope, dropout=DROPOUT)
+    np.testing.assert_allclose(y, dropout_kernel(plain, DROPOUT), rtol=1e-12, atol=1e-13)
+    np.testing.assert_array_equal(statistics, [mean, inv_std])
+    wanted = batch_norm_leaky_relu_grad(dropout_kernel(gy, DROPOUT), x, gamma, beta, mean, inv_std, slope=slope)
+    for at_hand in (None, y):
+        found = batch_norm_leaky_relu_grad(gy, x, gamma, beta, mean, inv_std, at_hand, slope=slope, dropout=DROPOUT)
+        for a, b in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+@every_shape
+@pytest.mark.parametrize("dropout", [None, DROPOUT], ids=["plain", "dropout"])
+@pytest.mark.usefixtures("splitting")
+def test_cotangents_are_treated_each_by_itself(
+    shape: tuple, dropout: Dropout | None, draw: Callable, stream: Callable
+) -> None:
+    """And the parameters take the first one's gradient."""
+    x, gamma, beta, _ = draw(shape)
+    y, mean, inv_std = batch_norm_leaky_relu(x, gamma, beta, eps=EPS, slope=0.2, dropout=dropout)
+    gy = stream("more").standard_normal((3 * shape[0], *shape[1:]))
+    saved = x, gamma, beta, mean, inv_std, y
+    gx, ggamma, gbeta = batch_norm_leaky_relu_grad(gy, *saved, slope=0.2, dropout=dropout)
+    alone = [batch_norm_leaky_relu_grad(g, *saved, slope=0.2, dropout=dropout) for g in np.split(gy, 3)]
+    np.testing.assert_allclose(gx, np.concatenate([g for g, _, _ in alone]), rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(ggamma, alone[0][1], rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(gbeta, alone[0][2], rtol=1e-11, atol=1e-12)
+
+
+@every_shape
+@every_slope
+@pytest.mark.usefixtures("splitting")
+def test_with_sums_the_gradient_is_passed_through_already(
+    shape: tuple, slope: float, draw: Callable, stream: Callable
+) -> None:
+    """g and its sums written out from their definition, for two cotangents."""
+    x, gamma, beta, _ = draw(shape)
+    gy = stream("more").standard_normal((2 * shape[0], *shape[1:]))
+    _, mean, inv_std = batch_norm_leaky_relu(x, gamma, beta, eps=EPS, slope=slope)
+    a = gamma * (x - mean) * inv_std + beta
+    factor = dropout_kernel(np.where(a > 0, 1, slope), DROPOUT)
+    g = np.stack(np.split(gy, 2)) * factor
+    axes = tuple(range(1, g.ndim - 1))
+    sums = np.stack([g.sum(axis=axes), (g * (x - mean)).sum(axis=axes)], axis=1)
+    wanted = batch_norm_leaky_relu_grad(gy, x, gamma, beta, mean, inv_std, slope=slope, dropout=DROPOUT)
+    found = batch_norm_leaky_relu_grad(
+        g.reshape(gy.shape), x, gamma, beta, mean, inv_std, slope=slope, dropout=DROPOUT, sums=sums
+    )
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
 
 
 def test_moments_that_are_given_are_used(draw: Callable) -> None:
@@ -218,8 +279,24 @@ ERRORS = {
         r"inv_std has shape \(2,\), wanted \(3,\)",
     ),
     "gy": (
-        lambda: batch_norm_leaky_relu_grad(X.T, X, V, V, V, V, slope=0),
+        lambda: batch_norm_leaky_relu_grad(np.ones((3, 4)), X, V, V, V, V, slope=0),
         r"gy has shape \(3, 4\), wanted \(4, 3\)",
+    ),
+    "gy not contiguous": (
+        lambda: batch_norm_leaky_relu_grad(np.ones((3, 4)).T, X, V, V, V, V, slope=0),
+        r"gy \(4, 3\) is not contiguous",
+    ),
+    "y": (
+        lambda: batch_norm_leaky_relu_grad(X, X, V, V, V, V, X[:2], slope=0),
+        r"y has shape \(2, 3\), wanted \(4, 3\)",
+    ),
+    "sums": (
+        lambda: batch_norm_leaky_relu_grad(X, X, V, V, V, V, slope=0, sums=np.ones((2, 2, 3))),
+        r"sums have shape \(2, 2, 3\), wanted \(1, 2, 3\)",
+    ),
+    "rate": (
+        lambda: batch_norm_leaky_relu(X, V, V, eps=EPS, slope=0, dropout=Dropout(1.0, DROPOUT.counters)),
+        r"the dropout rate must lie in \[0, 1\), found 1.0",
     ),
 }
 

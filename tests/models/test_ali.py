@@ -5,7 +5,7 @@ import pytest
 
 from alikit.autograd import Tensor, no_grad
 from alikit.models import ALI, build
-from alikit.nn import Pass
+from alikit.nn import Pass, Sequential
 from alikit.ops import Dropout
 from alikit.ops._dispatch import kernel
 
@@ -137,20 +137,27 @@ def test_the_head_reads_x_s_channels_first(name: str, channels: int, narrow, str
 
 @pytest.mark.parametrize("name", ["svhn", "cifar10", "mixture-dropout"])
 def test_d_drops_inputs_of_every_layer_from_pixels_and_code_on(name: str, narrow, stream) -> None:
-    """Each layer on its own: its pass with dropout is its pass without on inputs dropped by the layer's own stream."""
+    """D's pass is that of its layers one by one, each on inputs dropped by the layer's own stream."""
     model = narrow(name, stream("parameters"))
     towers = model.discriminator.x, model.discriminator.z, model.discriminator.xz
     layers = [layer for tower in towers for layer in tower.layers]
     assert all(layer.conv.rate > 0 for layer in layers)
     assert {layer.conv.name for layer in layers} >= {"discriminator.xz.1", "discriminator.xz.2"}
     assert len({layer.conv.name for layer in layers}) == len(layers)
-    for layer in layers:
-        k, c = layer.conv.weight.shape[1], layer.conv.weight.shape[3]
-        x = stream(layer.conv.name).standard_normal((6, 2 * k, 2 * k, c))
-        dropped = layer.conv(Tensor(x), TRAINING)[0].data
-        noise = kernel("dropout", x)(x, Dropout(layer.conv.rate, TRAINING.stream(layer.conv.name)))
-        assert 0 < (noise == 0).mean() < 1
-        np.testing.assert_allclose(dropped, layer.conv(Tensor(noise), EVALUATION)[0].data, rtol=1e-9, atol=1e-12)
+
+    def by_hand(tower: Sequential, x: np.ndarray) -> np.ndarray:
+        for layer in tower.layers:
+            dropped = kernel("dropout", x)(x, Dropout(layer.conv.rate, TRAINING.stream(layer.conv.name)))
+            assert 0 < (dropped == 0).mean() < 1
+            x = layer(Tensor(dropped), TRAINING).data
+        return x
+
+    x, z = inputs(model, 6, stream("x"))
+    pairs = np.concatenate([by_hand(towers[0], x.data), by_hand(towers[1], z.data)], axis=-1)
+    wanted = by_hand(towers[2], pairs)
+    np.testing.assert_allclose(model.discriminator(x, z, TRAINING).data, wanted, rtol=1e-9, atol=1e-12)
+    parts = [[Tensor(t.data[:2]), Tensor(t.data[2:])] for t in (x, z)]
+    np.testing.assert_allclose(model.discriminator(*parts, TRAINING).data, wanted, rtol=1e-9, atol=1e-12)
 
 
 def test_the_decoder_starts_at_the_log_odds_of_the_mean_image(stream) -> None:

@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alikit import ops
 from alikit.autograd import Tensor, gradcheck
-from alikit.nn import BatchNormLeakyReLU, Convolution, Layer, Module, Parameter, Pass, Sequential
-from alikit.ops import LINEAR, Activation
+from alikit.nn import BatchNormLeakyReLU, Convolution, Layer, Module, Parameter, Pass, Sequential, update_statistics
+from alikit.ops import LINEAR, Activation, Dropout
 from alikit.ops._dispatch import kernel
 
 LEAKY = Activation("leaky_relu", 0.2)
@@ -62,11 +61,13 @@ def test_convolution(transposed: bool, stride: int, bias: str | None, activation
     check(layer, stream("x").standard_normal((2, 5, 7, 3)), lambda x: layer(x, TRAINING)[0])
 
 
-@pytest.mark.parametrize("activation", [LINEAR, LEAKY, MAXOUT], ids=lambda a: a.name)
-def test_convolution_with_dropout(activation: Activation, stream) -> None:
-    layer = convolution(dropout=0.4, bias="tied", activation=activation)
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("activation", [LINEAR, LEAKY, SIGMOID, MAXOUT], ids=lambda a: a.name)
+def test_convolution_whose_output_is_dropped_from(activation: Activation, transposed: bool, stream) -> None:
+    layer = convolution(bias="tied", activation=activation, transposed=transposed)
     settle(layer, stream("parameters"))
-    check(layer, stream("x").standard_normal((2, 5, 7, 3)), lambda x: layer(x, TRAINING)[0])
+    dropout = Dropout(0.4, TRAINING.stream("the next layer"))
+    check(layer, stream("x").standard_normal((2, 5, 7, 3)), lambda x: layer(x, TRAINING, dropout)[0])
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -90,7 +91,8 @@ def test_sequential(stream) -> None:
     first = Layer(convolution(bias="tied", activation=LEAKY, dropout=0.2))
     shape = (3, 6, 4)
     conv = Convolution("net.2", (shape, (2, 3, 5)), (2, 2), 2, dropout=0.3, moments=True, dtype=np.float64)
-    net = Sequential([first, Layer(conv, BatchNormLeakyReLU(5, 0.1, np.float64))])
+    last = Layer(Convolution("net.3", ((2, 3, 5), (2, 3, 2)), (1, 1), 1, dropout=0.4, dtype=np.float64))
+    net = Sequential([first, Layer(conv, BatchNormLeakyReLU(5, 0.1, np.float64)), last])
     settle(net, stream("parameters"))
     assert [name for name, _ in net.named_parameters()] == [
         "layers.0.conv.weight",
@@ -98,13 +100,38 @@ def test_sequential(stream) -> None:
         "layers.1.conv.weight",
         "layers.1.norm.gamma",
         "layers.1.norm.beta",
+        "layers.2.conv.weight",
     ]
     check(net, stream("x").standard_normal((3, 5, 7, 3)), lambda x: net(x, TRAINING))
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_every_layer_s_input_is_dropped_from_once(dropped: bool, stream) -> None:
+    """By the layer before, and the first one's by the network itself, unless its caller has done so."""
+    shape = (4, 5, 3)
+    convolutions = [
+        Convolution(f"net.{i}", (shape, shape), (1, 1), 1, activation=LEAKY, dropout=rate, transposed=i == 2)
+        for i, rate in enumerate((0.3, 0.0, 0.4))
+    ]
+    net = Sequential([Layer(conv) for conv in convolutions])
+    settle(net, stream("parameters"))
+    x = stream("x").standard_normal((6, *shape)).astype(np.float32)
+    wanted = x
+    for conv in convolutions:
+        if conv.rate and not (dropped and conv is convolutions[0]):
+            wanted = kernel("dropout", x)(wanted, Dropout(conv.rate, TRAINING.stream(conv.name)))
+        wanted = conv(Tensor(wanted), TRAINING)[0].data
+    np.testing.assert_allclose(net(Tensor(x), TRAINING, dropped=dropped).data, wanted, rtol=1e-5, atol=1e-6)
+    plain = net(Tensor(x), Pass(), dropped=dropped).data
+    assert not np.allclose(plain, wanted)
+    assert net.input_dropout(Pass()) is None
+    assert net.input_dropout(TRAINING) == Dropout(0.3, TRAINING.stream("net.0"))
 
 
 def test_no_layers_are_the_identity() -> None:
     x = Tensor(np.ones((2, 1, 1, 3)))
     assert Sequential([])(x, TRAINING) is x
+    assert Sequential([]).input_dropout(TRAINING) is None
 
 
 def test_batch_norm_normalises_by_the_batch_in_training_and_by_the_population_otherwise(stream) -> None:
@@ -133,26 +160,26 @@ def test_running_statistics(stream) -> None:
     norm(Tensor(x), None, Pass(training=True))  # the last one counts
     norm(Tensor(x - 50), None, Pass(training=False))  # and evaluation leaves no trace
     assert norm.buffers["running_mean"].tolist() == [0, 0]
-    norm.update_statistics()
+    update_statistics([norm])
     flat = x.reshape(-1, 2)
     mean, std = 0.05 * flat.mean(axis=0), 0.95 + 0.05 * np.sqrt(flat.var(axis=0) + 1e-4)
     np.testing.assert_allclose(norm.buffers["running_mean"], mean, rtol=1e-12)
     np.testing.assert_allclose(norm.buffers["running_std"], std, rtol=1e-12)
     assert norm.buffers["running_std"][1] == pytest.approx(0.95 + 0.05 * 0.01)
-    norm.update_statistics()
+    update_statistics([norm])
     np.testing.assert_allclose(norm.buffers["running_mean"], mean, rtol=1e-12)
 
 
-def selector(rate: float, name: str = "net.1") -> Convolution:
+def selector(rate: float, name: str = "net.1") -> Sequential:
     """A 1x1 convolution that hands its input on."""
     layer = Convolution(name, ((20, 20, 5), (20, 20, 5)), (1, 1), 1, dropout=rate)
     layer.weight.data[...] = np.eye(5)[:, None, None, :]
-    return layer
+    return Sequential([Layer(layer)])
 
 
 @pytest.mark.parametrize("rate", [0.2, 0.5])
 def test_dropout_hits_single_elements_of_the_input_and_keeps_the_mean(rate: float) -> None:
-    y = selector(rate)(Tensor(np.ones((10, 20, 20, 5), np.float32)), TRAINING)[0].data
+    y = selector(rate)(Tensor(np.ones((10, 20, 20, 5), np.float32)), TRAINING).data
     dropped = y == 0
     np.testing.assert_allclose(y[~dropped], 1 / (1 - rate), rtol=1e-6)
     assert abs(dropped.mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / y.size)
@@ -169,18 +196,13 @@ def test_dropout_masks_belong_to_layer_step_and_seed() -> None:
     x = Tensor(np.ones((2, 20, 20, 5), np.float32))
 
     def mask(name: str, how: Pass) -> np.ndarray:
-        return selector(0.5, name)(x, how)[0].data == 0
+        return selector(0.5, name)(x, how).data == 0
 
     first = mask("net.1", TRAINING)
     np.testing.assert_array_equal(first, mask("net.1", TRAINING))
-    dropout = kernel("dropout", x.data)(x.data, ops.Dropout(0.5, TRAINING.stream("net.1")))
+    dropout = kernel("dropout", x.data)(x.data, Dropout(0.5, TRAINING.stream("net.1")))
     np.testing.assert_array_equal(first, dropout == 0)
     others = [("net.2", TRAINING), ("net.1", TRAINING._replace(step=6)), ("net.1", TRAINING._replace(seed=4))]
     for name, how in others:
         assert abs((mask(name, how) == first).mean() - 0.5) < 0.05
     assert not mask("net.1", Pass(training=False)).any()
-
-
-def test_a_transposed_convolution_refuses_dropout() -> None:
-    with pytest.raises(ValueError, match=r"net\.1: a transposed convolution takes no dropout"):
-        convolution(transposed=True, dropout=0.2)

@@ -72,10 +72,21 @@ def test_gradients_of_conv_transpose2d(
 
 
 @every_shape
-def test_gradients_through_dropout(x_shape: tuple, w_shape: tuple, stride: int, inputs: Callable) -> None:
-    arrays = inputs(x_shape, w_shape, "tied", forward_shape(x_shape, w_shape, stride))
-    options: dict[str, Any] = {"stride": stride, "activation": ACTIVATIONS["leaky ReLU"], "dropout": DROPOUT}
-    gradcheck(lambda *ts: ops.conv2d(*ts, **options)[0], arrays)
+@every_activation
+def test_gradients_through_dropout(
+    x_shape: tuple, w_shape: tuple, stride: int, activation: Activation, inputs: Callable
+) -> None:
+    y_shape = forward_shape(x_shape, w_shape, stride)
+    options: dict[str, Any] = {"stride": stride, "activation": activation, "dropout": DROPOUT}
+    layers = {
+        ops.conv2d: inputs(x_shape, w_shape, "tied", y_shape),
+        ops.conv_transpose2d: inputs(y_shape, (*w_shape[:3], 4), "tied", (4,)),
+    }
+    for op, arrays in layers.items():
+        plain = op(*map(Tensor, arrays), stride=stride, activation=activation)[0]
+        dropped = op(*map(Tensor, arrays), **options)[0]
+        np.testing.assert_allclose(dropped.data, ops.dropout(plain, *DROPOUT).data, rtol=1e-15)
+        gradcheck(lambda *ts, op=op: op(*ts, **options)[0], arrays, directions=1)
 
 
 def test_the_transposed_layer_is_the_adjoint_of_the_layer(inputs: Callable, stream: Callable) -> None:

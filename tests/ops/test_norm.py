@@ -7,11 +7,15 @@ import pytest
 
 from alikit import ops
 from alikit.autograd import KinkError, Tensor, grad, gradcheck
+from alikit.ops import Counters, Dropout
 
 SHAPES = {"images": (3, 5, 3, 7), "vectors": (11, 3), "one channel": (2, 3, 3, 1), "two rows": (2, 1, 1, 5)}
 EPS = 1e-4
 
 every_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+DROPOUT = Dropout(0.3, Counters(seed=7, step=1, stream=4))
+
+every_dropout = pytest.mark.parametrize("dropout", [None, DROPOUT], ids=["plain", "dropout"])
 every_slope = pytest.mark.parametrize("slope", [0.2, 0.0, 1.0])
 
 
@@ -30,20 +34,26 @@ def draw(stream: Callable[[str], np.random.Generator]) -> Callable[[tuple], list
 
 @every_shape
 @every_slope
-def test_gradients_run_through_the_statistics(shape: tuple, slope: float, draw: Callable) -> None:
+@every_dropout
+def test_gradients_run_through_the_statistics(
+    shape: tuple, slope: float, dropout: Dropout | None, draw: Callable
+) -> None:
     # two rows of x differ by much more than sqrt(eps), so that nothing is steep at the scale of a difference step
-    gradcheck(lambda *ts: ops.batch_norm_leaky_relu(*ts, eps=EPS, slope=slope)[0], draw(shape))
+    gradcheck(lambda *ts: ops.batch_norm_leaky_relu(*ts, eps=EPS, slope=slope, dropout=dropout)[0], draw(shape))
 
 
 @every_shape
 @every_slope
-def test_gradients_with_frozen_statistics(shape: tuple, slope: float, draw: Callable) -> None:
+@every_dropout
+def test_gradients_with_frozen_statistics(shape: tuple, slope: float, dropout: Dropout | None, draw: Callable) -> None:
     moments = np.linspace(4, 6, shape[-1]), np.linspace(0.5, 3, shape[-1])
-    options = {"eps": EPS, "slope": slope, "moments": moments, "frozen": True}
+    options = {"eps": EPS, "slope": slope, "moments": moments, "frozen": True, "dropout": dropout}
     x, gamma, beta = draw(shape)
     y, mean, inv_std = ops.batch_norm_leaky_relu(Tensor(x), Tensor(gamma), Tensor(beta), **options)
     a = gamma * (x - moments[0]) / np.sqrt(moments[1] + EPS) + beta
-    np.testing.assert_allclose(y.data, np.where(a > 0, a, slope * a), rtol=1e-12, atol=1e-12)
+    wanted = Tensor(np.where(a > 0, a, slope * a))
+    wanted = wanted if dropout is None else ops.dropout(wanted, *dropout)
+    np.testing.assert_allclose(y.data, wanted.data, rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(mean, moments[0])
     np.testing.assert_allclose(inv_std, 1 / np.sqrt(moments[1] + EPS), rtol=1e-15)
     gradcheck(lambda *ts: ops.batch_norm_leaky_relu(*ts, **options)[0], [x, gamma, beta])

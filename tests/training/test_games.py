@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from alikit.autograd import Tensor, grad, no_grad
-from alikit.errors import DataError
+from alikit.errors import DataError, UsageError
 from alikit.models import SPECS
 from alikit.nn import Pass
 from alikit.optim import AdamSettings
 from alikit.training import state
+from alikit.training.adversarial import AliceRules
 from alikit.training.average import for_looking, statistics
-from alikit.training.config import GAMES, PRESETS, Config
+from alikit.training.config import GAMES, PRESETS, Config, resolve
 from alikit.training.fitting import ROUNDING, kl_to_normal
 from alikit.training.step import Trainer
 
@@ -24,12 +25,19 @@ MIXTURE = replace(PRESETS["mixture"], width=0.03, lr=0.01)
 IMAGES = replace(PRESETS["svhn"], model="small", width=0.15, nz=3, lr=0.01)
 
 
+def shown(game: Any, played: Any) -> dict[str, float]:
+    """A game's figures by name."""
+    figures = game.figures(played)
+    return dict(zip(game.result._fields, figures.tolist(), strict=False))
+
+
 @pytest.fixture
 def rules(stream) -> Callable[..., Any]:
     """rules(game, networks): a narrow float64 game with numbers at which an error shows."""
 
     def make(game: str, networks: str) -> Any:
-        players, kind = state.GAMES[game]
+        weight = 3.0 if game == "alice" else 0.0
+        players, kind = state.GAMES["ali" if weight else game]
         code = None if networks == "mixture" else 3
         model = players(SPECS[networks].resized(0.05, code), seed=2, dtype=np.float64)
         rng = stream("parameters")
@@ -41,7 +49,7 @@ def rules(stream) -> Callable[..., Any]:
                 array[...] = rng.uniform(0.5, 1.5, array.shape)
             else:
                 array[...] = rng.uniform(0.1, 0.5, array.shape) * rng.choice([-1, 1], array.shape)
-        return kind(model)
+        return AliceRules(model, weight) if weight else kind(model)
 
     return make
 
@@ -64,7 +72,7 @@ def test_every_game_has_players() -> None:
 
 
 @pytest.mark.parametrize("networks", ["svhn", "cifar10", "mixture"])
-@pytest.mark.parametrize("game", GAMES)
+@pytest.mark.parametrize("game", [*GAMES, "alice"])
 def test_a_gradient_is_the_slope_of_its_player_s_own_loss(game: str, networks: str, rules, stream) -> None:
     """Along its gradient g a player's loss falls by |g|^2 a unit: a central difference of whole passes."""
     played = rules(game, networks)
@@ -80,10 +88,33 @@ def test_a_gradient_is_the_slope_of_its_player_s_own_loss(game: str, networks: s
             width = sign * 1e-6 / np.sqrt(squares)
             for p, g in zip(parameters, moves[player], strict=True):
                 p.data[...] += width * g
-            ends.append(played.figures(played.play(x, HOW))[loss])
+            found = shown(played, played.play(x, HOW))
+            ends.append(found[loss] + (3.0 * found["loss_r"] if game == "alice" and player == "g" else 0.0))
             for p, g in zip(parameters, moves[player], strict=True):
                 p.data[...] -= width * g
         assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(np.sqrt(squares), rel=2e-3)
+
+
+def test_the_reconstruction_s_error_is_that_of_decoded_codes_and_leaves_the_statistics_alone(rules, stream) -> None:
+    alice, ali = rules("alice", "svhn"), rules("ali", "svhn")
+    x = batch(alice.model, stream)
+    played = alice.play(x, HOW)
+    ali.play(x, HOW)
+    for name in ("loss_d", "loss_g"):
+        assert shown(alice, played)[name] == pytest.approx(shown(ali, ali.play(x, HOW))[name], rel=1e-12)
+    rebuilt = ali.model.decode(ali.model.encode(Tensor(x), HOW), HOW).data
+    assert shown(alice, played)["loss_r"] == pytest.approx(np.square(rebuilt - x).mean(), rel=1e-12)
+    ali.play(x, HOW)
+    for rules_ in (alice, ali):
+        rules_.model.update_statistics()
+    for (name, a), b in zip(alice.model.named_buffers(), dict(ali.model.named_buffers()).values(), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+def test_the_reconstruction_s_weight_goes_with_ali_alone() -> None:
+    assert state.build_trainer(replace(PRESETS["mixture"], width=0.02, reconstruction=2.0)).rules.weight == 2.0
+    with pytest.raises(UsageError, match="--reconstruction: a term of ALI's loss, not of gan's"):
+        resolve("mixture", {"game": "gan", "reconstruction": 1.0})
 
 
 @pytest.mark.parametrize("networks", ["svhn", "mixture"])
@@ -97,7 +128,7 @@ def test_the_gan_s_losses_are_those_of_one_pass_over_data_then_samples(networks:
     softplus = np.log1p(np.exp(logits)), np.log1p(np.exp(-logits))
     assert played.losses.loss_d.item() == pytest.approx(softplus[1][:4].mean() + softplus[0][4:].mean())
     assert played.losses.loss_g.item() == pytest.approx(softplus[0][:4].mean() + softplus[1][4:].mean())
-    found = game.figures(played)
+    found = shown(game, played)
     assert found["prob_data"] == pytest.approx((1 / (1 + np.exp(-logits[:4]))).mean())
     assert found["prob_sample"] == pytest.approx((1 / (1 + np.exp(-logits[4:]))).mean())
 
@@ -119,7 +150,7 @@ def test_one_walk_through_the_gan_s_d_gives_what_two_give(networks: str, rules, 
 def test_the_bound_by_hand(networks: str, rules, stream) -> None:
     game = rules("vae", networks)
     model, x = game.model, batch(game.model, stream)
-    found = game.figures(game.play(x, HOW))
+    found = shown(game, game.play(x, HOW))
     nz = model.spec.nz
     codes = model.encoder(Tensor(x), HOW).data.reshape(4, 2 * nz)
     mu, sigma = codes[:, :nz], np.exp(codes[:, nz:])

@@ -19,6 +19,7 @@ from alikit.training.config import PRESETS
 from alikit.training.feed import Feed
 from alikit.training.loop import Run
 from alikit.training.monitor import Monitor
+from alikit.training.stepper import HostStepper
 
 CONFIG = replace(
     PRESETS["mixture"],
@@ -50,8 +51,9 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]
             step = saved.step
         folder = options.get("folder", tmp_path)
         monitor = Monitor(trainer, points.reshape(-1, 1, 1, 2), folder, MEANS, SIGMA)
-        total = options.get("total", 10)
-        return Run(folder, config, trainer, Feed(dataset, 8, 0), monitor, total, step, checkpoint is not None)
+        feed, total = Feed(dataset, 8, 0), options.get("total", 10)
+        stepper = HostStepper(trainer, feed)
+        return Run(folder, config, trainer, feed, stepper, monitor, total, step, checkpoint is not None)
 
     return make
 

@@ -87,7 +87,7 @@ def test_the_moving_average_follows_the_weights(stream) -> None:
 def test_a_loss_that_is_not_finite_stops_the_step(value: float, stream) -> None:
     run, x = trainer(), batch(stream)
     run.model.discriminator.xz.layers[-1].conv.bias.data[...] = value
-    with pytest.raises(DivergedError, match=r"^step 18: loss_[dg] is not finite \((nan|inf)\)$") as caught:
+    with pytest.raises(DivergedError, match=r"^step 18: loss_[dg] is not finite$") as caught:
         run.step(x, 17)
     assert caught.value.exit_code == 5
 

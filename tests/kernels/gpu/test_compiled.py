@@ -1,6 +1,7 @@
 """The way to the GPU, as far as it goes without one: keys, cubins, caches, and what the driver would be handed."""
 
 import ctypes
+import dataclasses
 import subprocess
 import sys
 import textwrap
@@ -190,10 +191,26 @@ def test_the_key_follows_what_a_kernel_calls_and_reads(monkeypatch: pytest.Monke
     assert key() == first
 
 
-def test_constants_are_plain() -> None:
-    recorded = Launch(every_kind, (1, 1, 1), (), (("BLOCK", tl.float32),), (), 4, 2)
-    with pytest.raises(TypeError, match="BLOCK"):
-        source.launch_key(recorded, 80)
+def test_constants_are_plain_values_or_records_of_them() -> None:
+    def key(value: Any) -> str:
+        return source.launch_key(Launch(every_kind, (1, 1, 1), (), (("BLOCK", value),), (), 4, 2), 80)
+
+    @dataclasses.dataclass(frozen=True)
+    class Tile:
+        BM: int
+
+        @property
+        def rows(self) -> int:
+            return 2 * self.BM
+
+    first = key(Tile(4))
+    assert key(Tile(4)) == first
+    assert key(np.int64(4)) == key(4)
+    assert len({first, key(Tile(8)), key((Tile(4), 1)), key(4), key(4.0), key(True), key(1), key("4"), key(None)}) == 9
+    Tile.rows = property(lambda self: 3 * self.BM)  # type: ignore[assignment, method-assign]
+    assert key(Tile(4)) != first
+    with pytest.raises(TypeError, match="a number, a word"):
+        key(tl.float32)
 
 
 HEAD = ".visible .entry k(\n"
@@ -278,6 +295,27 @@ def test_what_comes_with_alikit_is_found_without_triton(tmp_path: Path) -> None:
     assert (found, name) == (key, "kernel")
     assert "sm_86" in error
     assert "pip install triton" in error
+
+
+KEYS = """
+    import sys
+    if "--without" in sys.argv:
+        sys.modules["triton"] = None
+    from importlib import import_module
+    from pkgutil import iter_modules
+    from alikit.kernels import gpu, source
+    for module in iter_modules(gpu.__path__):
+        for name, value in sorted(vars(import_module(f"alikit.kernels.gpu.{module.name}")).items()):
+            if source.is_jit(value):
+                print(module.name, name, source.source_key(value))
+"""
+
+
+def test_every_kernel_has_the_same_key_without_triton() -> None:
+    command = [sys.executable, "-c", textwrap.dedent(KEYS)]
+    texts = [subprocess.run([*command, *o], capture_output=True, text=True) for o in ([], ["--without"])]
+    assert [done.stderr for done in texts] == ["", ""]
+    assert texts[0].stdout == texts[1].stdout
 
 
 WATCHED = """

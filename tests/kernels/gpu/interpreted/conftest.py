@@ -44,6 +44,21 @@ def poisoned_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def bfloat16_by_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter cuts digits off where it makes bfloat16 of float32. A GPU rounds to nearest; so does this."""
+    import ml_dtypes
+
+    cut = interpreter._convert_float
+
+    def convert(x: Any, source: Any, target: Any, rounding: Any) -> Any:
+        if target.name == "bf16" and source.name == "fp32":
+            return x.astype(ml_dtypes.bfloat16).view(np.uint16)
+        return cut(x, source, target, rounding)
+
+    monkeypatch.setattr(interpreter, "_convert_float", convert)
+
+
+@pytest.fixture(autouse=True)
 def memory() -> Iterator[Guards]:
     """Guard zones around every array, NaN in every fresh one, pads and counters zero at the end."""
     with device.guarded() as guards:

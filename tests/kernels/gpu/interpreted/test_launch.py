@@ -99,6 +99,7 @@ def test_recording_tells_what_ran(put: Callable) -> None:
     with recording() as launches:
         call(x, None, y, 8)
         call(x[1:], None, y[1:], Int64(8))
+    call(x, None, y, 8)
     first, second = launches
     assert first.name == "scaled"
     assert first.grid == (1, 1, 1)
@@ -114,6 +115,28 @@ def test_recording_tells_what_ran(put: Callable) -> None:
     assert (first.unaligned, second.unaligned) == ((), ("x_ptr", "y_ptr"))
     assert dict(second.signature)["n"] == "i64"
     assert first.work == Work(32, 32, 8)
+
+
+def test_recording_tells_what_ran_beside_our_kernels(put: Callable) -> None:
+    x = put(np.arange(6.0), out=True)
+    xp = array_module(x)
+    with recording() as launches:
+        xp.empty(3)
+        x.reshape(2, 3)[:, :2]
+        xp.ascontiguousarray(x)
+    assert launches.foreign == []
+    with recording() as launches:
+        x + 1
+        x[2:] = 3
+        x.sum()
+        xp.concatenate([x, x])
+        xp.zeros(3)
+        device.to_host(x)
+        float(x[0])
+        x.astype(np.float16)
+    assert launches.foreign == ["add", "assignment", "add", "concatenate", "zeros", "get", "get", "astype"]
+    x + 1
+    assert len(launches.foreign) == 8
 
 
 def test_arrays_bring_their_module(put: Callable) -> None:

@@ -1,0 +1,57 @@
+"""Mean and variance per channel, from parts that are merged by Chan's formula; never E[x^2] - E[x]^2."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .elementwise import column_sums
+from .parallel import BLOCK, scratch, split
+
+
+class Moments:
+    """Count, mean and centred second moment per channel of what it was shown, in float64."""
+
+    def __init__(self, channels: int):
+        self.count = 0
+        self.mean = np.zeros(channels)
+        self.m2 = np.zeros(channels)
+
+    def add(self, x: np.ndarray) -> None:
+        """Takes in x: (rows, C), block by block."""
+        step = max(1, BLOCK // x.shape[1])
+        for a in range(0, len(x), step):
+            block = x[a : a + step]
+            mean = column_sums(block) / len(block)
+            centred = np.subtract(block, mean.astype(x.dtype), out=scratch("act", block.shape, x.dtype))
+            shift = column_sums(centred) / len(block)  # what rounding the mean left behind
+            centred *= centred
+            self.merge(len(block), mean.astype(x.dtype) + shift, column_sums(centred) - len(block) * shift**2)
+
+    def merge(self, count: int, mean: np.ndarray, m2: np.ndarray) -> None:
+        """Chan, Golub and LeVeque 1979: joins two sets of moments."""
+        total = self.count + count
+        delta = mean - self.mean
+        self.m2 += m2 + delta**2 * (self.count * count / total)
+        self.mean += delta * (count / total)
+        self.count = total
+
+
+def merge_moments(parts: list[Moments], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, biased variance) of several sets, in order: (C,) each, of `dtype`."""
+    first = parts[0]
+    for other in parts[1:]:
+        first.merge(other.count, other.mean, other.m2)
+    return first.mean.astype(dtype), (first.m2 / first.count).astype(dtype)
+
+
+def moments_of(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, biased variance) over all axes but the last: (C,) each."""
+    rows = x.reshape(-1, x.shape[-1])
+    parts: dict[int, Moments] = {}
+
+    def share(start: int, stop: int, part: int) -> None:
+        parts[part] = Moments(rows.shape[1])
+        parts[part].add(rows[start:stop])
+
+    count = split(share, len(rows), work=4 * x.size)
+    return merge_moments([parts[part] for part in range(count)], x.dtype)

@@ -1,0 +1,116 @@
+"""What a cubin holds, read from its disassembly: registers, memory that spills use, tensor-core instructions, and how
+many bytes its loads, stores and copies move at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import NamedTuple
+
+#: shared memory that one program may have, bytes
+SHARED = {80: 163 << 10, 86: 99 << 10, 87: 163 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}
+
+_USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)")
+_INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)([^;\n]*)")
+_TENSOR = re.compile(r"(H|I|Q|O|B|D)G?MMA\b|UTC\w*MMA\b")
+_WIDE = re.compile(r"\.(U8|S8|U16|S16|64|128)\b")
+_BYTES = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16}
+
+
+class Facts(NamedTuple):
+    """
+    registers of a thread;  stack: bytes of local memory (a stack, spills);  spills: instructions that move them
+    shared    bytes that are laid out when the kernel is launched
+    tensor    tensor-core instructions, by name
+    copies    instructions that copy from global to shared memory, loads, stores: bytes at once -> how many
+    fed       copies and loads in loops around tensor-core instructions: what brings the operands
+    size      of the cubin, bytes
+    """
+
+    registers: int
+    stack: int
+    spills: int
+    shared: int
+    tensor: dict[str, int]
+    copies: dict[int, int]
+    loads: dict[int, int]
+    stores: dict[int, int]
+    fed: dict[int, int]
+    size: int
+
+
+def read(usage: str, sass: str, shared: int, size: int) -> Facts:
+    """From what cuobjdump writes with --dump-resource-usage and --dump-sass; ValueError where it cannot be read.
+
+    shared  bytes that are laid out at the launch. Triton's kernels have no other; what the cubin tells from sm_90 on is
+            the KB that the driver takes for itself, which is not part of the limit
+    """
+    found = _USAGE.search(usage)
+    listing = [(int(place, 16), name, rest) for place, name, rest in _INSTRUCTION.findall(sass)]
+    names = Counter(name for _, name, _ in listing)
+    if found is None or not names:
+        raise ValueError(f"cuobjdump tells nothing: {usage[:200]!r} {sass[:200]!r}")
+    registers, stack, local = map(int, found.groups())
+    return Facts(
+        registers,
+        stack + local,
+        sum(n for name, n in names.items() if name.split(".")[0] in ("LDL", "STL")),
+        shared,
+        _tensor(names),
+        _widths(names, "LDGSTS"),
+        _widths(names, "LDG"),
+        _widths(names, "STG"),
+        _widths(Counter(_in_products(listing)), "LDGSTS", "LDG"),
+        size,
+    )
+
+
+def _tensor(names: Counter[str]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for name, n in names.items():
+        if _TENSOR.match(name):
+            found[name.split(".")[0]] += n
+    return dict(found)
+
+
+def _in_products(listing: list[tuple[int, str, str]]) -> list[str]:
+    """Names of the instructions between a branch backwards and its target, where that has tensor-core instructions;
+    where every loop was unrolled, of all up to the last one of these."""
+    inside: dict[int, str] = {}
+    for end, name, rest in listing:
+        target = re.search(r"0x([0-9a-f]+)", rest) if name.startswith("BRA") else None
+        if target is not None and int(target[1], 16) < end:
+            loop = {place: word for place, word, _ in listing if int(target[1], 16) <= place <= end}
+            if any(_TENSOR.match(word) for word in loop.values()):
+                inside |= loop
+    if not inside:
+        last = max((place for place, name, _ in listing if _TENSOR.match(name)), default=-1)
+        inside = {place: name for place, name, _ in listing if place <= last}
+    return list(inside.values())
+
+
+def _widths(names: Counter[str], *kinds: str) -> dict[int, int]:
+    found: Counter[int] = Counter()
+    for name, n in names.items():
+        if name.split(".")[0] in kinds:
+            match = _WIDE.search(name)
+            found[_BYTES[match[1]] if match else 4] += n
+    return dict(sorted(found.items(), reverse=True))
+
+
+def faults(facts: Facts, arch: int, dot: str, copies: bool) -> list[str]:
+    """What is wrong with a kernel: nothing may spill, shared memory has a limit, and a product of matrices (`dot`:
+    "bf16" or "tf32") needs tensor cores, and `copies` of its operands 16 bytes at once where they are asked for."""
+    found = []
+    if facts.stack or facts.spills:
+        found.append(f"{facts.stack} bytes of local memory, {facts.spills} instructions on it")
+    if facts.shared > SHARED[arch]:
+        found.append(f"{facts.shared} bytes of shared memory, {SHARED[arch]} are there")
+    if dot in ("bf16", "tf32"):
+        wanted = "HGMMA" if arch == 90 else "HMMA"
+        if wanted not in facts.tensor:
+            found.append(f"no {wanted}")
+        if copies and (facts.fed.keys() - {16} or not facts.fed):
+            found.append(f"operands are not brought by 16 bytes at once: {facts.fed}")
+    return found
