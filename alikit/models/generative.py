@@ -17,7 +17,7 @@ from alikit import ops
 from alikit.autograd import Tensor
 from alikit.models.table import ModelSpec, build_network
 from alikit.nn import BatchNormLeakyReLU, Module, Parameter, Pass, update_statistics
-from alikit.ops._dispatch import kernel
+from alikit.ops._dispatch import array_module, kernel
 
 
 def gaussian(spec: ModelSpec) -> ModelSpec:
@@ -56,8 +56,9 @@ class Generative(Module):
             raise ValueError(f"{spec.name}: the decoder ends with {spec.decoder[-1].size} pixels, images have {h}")
 
     def prior(self, count: int, how: Pass, like: Any = None) -> Tensor:
-        """Codes from N(0, I): (count, 1, 1, nz), on the device and of the dtype of the array `like`."""
-        like = np.empty(0, self.dtype) if like is None else like
+        """Codes from N(0, I): (count, 1, 1, nz), on the device and of the dtype of the array `like`, by default of the
+        model's weights."""
+        like = self.decoder.layers[0].conv.weight.data if like is None else like
         return Tensor(kernel("normal", like)((count, 1, 1, self.spec.nz), how.stream("prior"), like.dtype))
 
     def encode(self, x: Tensor, how: Pass) -> Tensor:
@@ -99,7 +100,9 @@ class Generative(Module):
         if bias is None or bias.ndim != 3:
             return
         mean = np.clip(np.mean(images, axis=0, dtype=np.float64), 1e-7, 1 - 1e-7)
-        bias.data[...] = np.log(mean / (1 - mean))
+        odds = np.log(mean / (1 - mean)).astype(bias.master.dtype)
+        bias.master[...] = array_module(bias.master).asarray(odds)
+        bias.refresh()
 
     @cached_property
     def _norms(self) -> tuple[BatchNormLeakyReLU, ...]:

@@ -20,6 +20,7 @@ from alikit.models.table import ModelSpec, Row
 from alikit.optim import Adam, AdamSettings
 from alikit.training.adversarial import AliRules
 from alikit.training.feed import Feed
+from alikit.training.state import to_device
 from alikit.training.step import Trainer
 from alikit.training.stepper import DeviceStepper, HostStepper
 
@@ -73,7 +74,7 @@ def make(spec: ModelSpec, *, on_device: bool) -> tuple[Trainer, Any, list[dict[s
     """A trainer, its stepper, and a list that gets a step's gradients by name for every step taken."""
     model = ALI(spec, seed=4)
     if on_device:
-        model.to_device("fp32")
+        to_device(model, "fp32")
     trainer = Trainer(AliRules(model), SETTINGS, seed=11, ema=0.3)
     feed = Feed(Dataset(name="toy", split="train", source="here", checksum="", images=IMAGES), 2, 7)
     stepper: Any = DeviceStepper(trainer, feed, graph=False) if on_device else HostStepper(trainer, feed)
@@ -130,8 +131,8 @@ def test_a_step_computes_with_our_kernels_alone_and_nothing_else() -> None:
     _, stepper, _ = make(NORMED, on_device=True)
     with recording() as launches:
         stepper.step(0)
-    assert launches
-    assert {launch.kernel.fn.__module__.partition(".gpu.")[0] for launch in launches} == {"alikit.kernels"}
+    assert len(launches) > 40
+    assert launches.foreign == []
 
 
 def test_a_number_that_is_not_finite_is_found_by_name() -> None:

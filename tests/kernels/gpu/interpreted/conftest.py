@@ -2,7 +2,7 @@
 that stay as they were, and masked-off elements that are NaN unless the kernel says what they are.
 
 The interpreter must be chosen before Triton is imported, so these tests run in a process of their own:
-`TRITON_INTERPRET=1 pytest tests/kernels/gpu/interpreted`, which is what `tests/kernels/gpu/test_interpreted.py` does.
+`TRITON_INTERPRET=1 pytest tests/kernels/gpu/interpreted`, which is what `tests/test_interpreted.py` does.
 """
 
 from __future__ import annotations
