@@ -39,7 +39,7 @@ def record_step(preset: str, precision: str = "bf16", batch: int | None = None, 
     settings = replace(chosen, device="cuda", precision=precision, batch_size=batch or chosen.batch_size)
     with device.use("plan", arch):
         trainer = state.build_trainer(settings)
-        stepper = DeviceStepper(trainer, _blank_feed(settings, trainer), precision=precision, graph=False)
+        stepper = DeviceStepper(trainer, _blank_feed(settings, trainer), graph=False)
         with recording() as launches:
             stepper.step(0)
     return launches
@@ -63,12 +63,12 @@ def floor_seconds(launch: Launch, precision: str) -> float:
 
 def table(launches: Sequence[Launch], precision: str) -> list[str]:
     """A line for each launch, then the sums."""
-    lines = [f"{'':>4} {'kernel':<34} {'programs':>9} {'MB':>8} {'MFLOP':>9} {'floor us':>9}  what"]
+    lines = [f"{'':>4} {'kernel':<34} {'programs':>9} {'MB':>8} {'MFLOP':>9} {'floor us':>9}"]
     for number, launch in enumerate(launches, 1):
         work, programs = launch.work, int(np.prod(launch.grid))
         lines.append(
             f"{number:4} {launch.name:<34} {programs:9} {(work.read + work.written) / 1e6:8.2f} "
-            f"{work.flops / 1e6:9.1f} {floor_seconds(launch, precision) * 1e6:9.2f}  {launch.what}"
+            f"{work.flops / 1e6:9.1f} {floor_seconds(launch, precision) * 1e6:9.2f}"
         )
     return lines
 

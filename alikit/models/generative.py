@@ -56,8 +56,9 @@ class Generative(Module):
             raise ValueError(f"{spec.name}: the decoder ends with {spec.decoder[-1].size} pixels, images have {h}")
 
     def prior(self, count: int, how: Pass, like: Any = None) -> Tensor:
-        """Codes from N(0, I): (count, 1, 1, nz), on the device and of the dtype of the array `like`."""
-        like = np.empty(0, self.dtype) if like is None else like
+        """Codes from N(0, I): (count, 1, 1, nz), on the device and of the dtype of the array `like`, by default of the
+        model's weights."""
+        like = self.decoder.layers[0].conv.weight.data if like is None else like
         return Tensor(kernel("normal", like)((count, 1, 1, self.spec.nz), how.stream("prior"), like.dtype))
 
     def encode(self, x: Tensor, how: Pass) -> Tensor:
@@ -99,7 +100,8 @@ class Generative(Module):
         if bias is None or bias.ndim != 3:
             return
         mean = np.clip(np.mean(images, axis=0, dtype=np.float64), 1e-7, 1 - 1e-7)
-        bias.data[...] = np.log(mean / (1 - mean))
+        bias.master[...] = np.log(mean / (1 - mean))
+        bias.refresh()
 
     @cached_property
     def _norms(self) -> tuple[BatchNormLeakyReLU, ...]:
