@@ -80,7 +80,7 @@ def bias_activation_grad(
     gbias = None if bias_shape is None else device.empty(bias_shape)
     random, constants = dropout_arguments(dropout)
     arguments = {"gy_ptr": gy, "y_ptr": y, "winner_ptr": winner, "gx_ptr": gx, "out_gbias_ptr": gbias}
-    arguments |= {"part_ptr": None if gbias is None else device.empty((shares, table.size))}
+    arguments |= {"part_ptr": None if gbias is None else device.empty((shares, table.columns))}
     arguments |= {"counter_ptr": None if gbias is None else device.counters(table.blocks)}
     arguments |= {"rows": rows, "shares": shares, "each": each, "slope": float(activation.value), **random}
     constants |= {"K": count, "ACTIVATION": activation.name, "PIECES": activation.pieces, "BIASED": gbias is not None}

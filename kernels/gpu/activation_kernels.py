@@ -13,6 +13,7 @@ from .table import (
     load_vector,
     locate,
     rows_from,
+    store_part,
     store_stacked,
     store_vector,
     sum_parts,
@@ -167,7 +168,7 @@ def activation_grad_kernel(
             if BIASED and k == 0:
                 total += gx
     if BIASED:
-        store_vector(part_ptr + share * T.size, tl.sum(total, 0), n0, T)
+        store_part(part_ptr, share, tl.sum(total, 0), n0, T)
         if last_to_finish(counter_ptr + n0 // BN, shares):
             store_vector(out_gbias_ptr, sum_parts(part_ptr, shares, n0, T, AT_ONCE), n0, T)
 

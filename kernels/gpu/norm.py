@@ -42,7 +42,7 @@ def moments_of(x: Array) -> tuple[Array, Array]:
     mean, var = device.empty(channels), device.empty(channels)
     arguments = {
         "x_ptr": x,
-        "part_ptr": device.empty((shares, 2, channels)),
+        "part_ptr": device.empty((2, shares, table.columns)),
         "counter_ptr": device.counters(table.blocks),
         "out_mean_ptr": mean,
         "out_var_ptr": var,
@@ -156,7 +156,7 @@ def _grad_sums(arguments: dict[str, Any], count: int, table: Table, dropout: Dro
     sums = device.empty((count, 2, channels))
     arguments = {
         **arguments,
-        "part_ptr": device.empty((count, 2, shares, channels)),
+        "part_ptr": device.empty((count, 2, shares, table.columns)),
         "counter_ptr": device.counters(count * table.blocks),
         "out_sums_ptr": sums,
         "rows": rows,

@@ -6,9 +6,11 @@ from ..launch import jit, tl
 from .table import (
     keep_tile,
     last_to_finish,
+    load_parts,
     load_stacked,
     load_vector,
     locate,
+    store_part,
     store_stacked,
     store_vector,
     sum_parts,
@@ -20,8 +22,8 @@ def moments_kernel(
     x_ptr, part_ptr, counter_ptr, out_mean_ptr, out_var_ptr,
     rows, shares, each, X_PITCH: tl.constexpr, T: tl.constexpr, AT_ONCE: tl.constexpr,
 ):  # fmt: skip
-    """Mean and variance per channel. part: (shares, 2, C), of each share of `each` rows its mean and centred second
-    moment; the last program merges them. All are of x - x[0], since means far from zero would lose too many digits."""
+    """Mean and variance per channel. part: (2, shares, columns), of each share of `each` rows its mean and its centred
+    second moment; the last program merges them. All are of x - x[0], since means far from zero lose too many digits."""
     BN: tl.constexpr = T.BN
     n0, share = locate(tl.program_id(0), T)
     pivot = load_vector(x_ptr, n0, T).to(tl.float32)
@@ -39,8 +41,8 @@ def moments_kernel(
         m2 += tl.sum(centred * centred, 0) + delta * delta * (count * here / (count + here))
         mean += delta * (here / (count + here))
         count += here
-    store_vector(part_ptr + share * 2 * T.channels, mean, n0, T)
-    store_vector(part_ptr + (share * 2 + 1) * T.channels, m2, n0, T)
+    store_part(part_ptr, share, mean, n0, T)
+    store_part(part_ptr + shares * T.columns, share, m2, n0, T)
     if last_to_finish(counter_ptr + n0 // BN, shares):
         mean, var = merge_moments(part_ptr, n0, rows, shares, each, T, AT_ONCE)
         store_vector(out_mean_ptr, pivot + mean, n0, T)
@@ -53,28 +55,23 @@ def merge_moments(part_ptr, n0, rows, shares, each, T: tl.constexpr, AT_ONCE: tl
     BN: tl.constexpr = T.BN
     mean = tl.zeros((BN,), tl.float32)
     for first in range(0, shares, AT_ONCE):
-        part_mean, _, count = load_parts(part_ptr, first, n0, rows, shares, each, T, AT_ONCE)
-        mean += tl.sum(count * part_mean, 0)
+        count = rows_in(first, rows, each, AT_ONCE)
+        mean += tl.sum(count * load_parts(part_ptr, first, shares, n0, T, AT_ONCE), 0)
     mean /= rows
     m2 = tl.zeros((BN,), tl.float32)
     for first in range(0, shares, AT_ONCE):
-        part_mean, part_m2, count = load_parts(part_ptr, first, n0, rows, shares, each, T, AT_ONCE)
-        delta = part_mean - mean[None, :]
+        count = rows_in(first, rows, each, AT_ONCE)
+        delta = load_parts(part_ptr, first, shares, n0, T, AT_ONCE) - mean[None, :]
+        part_m2 = load_parts(part_ptr + shares * T.columns, first, shares, n0, T, AT_ONCE)
         m2 += tl.sum(part_m2 + count * delta * delta, 0)
     return mean, m2 / rows
 
 
 @jit
-def load_parts(part_ptr, first, n0, rows, shares, each, T: tl.constexpr, AT_ONCE: tl.constexpr):
-    """Means, second moments (AT_ONCE, BN) and row counts (AT_ONCE, 1) of several shares; those that are not: zero."""
+def rows_in(first, rows, each, AT_ONCE: tl.constexpr):
+    """How many rows the shares from `first` on have, 0 for those that are not: (AT_ONCE, 1) float32."""
     share = (first + tl.arange(0, AT_ONCE))[:, None]
-    n = (n0 + tl.arange(0, T.BN))[None, :]
-    offs = share * 2 * T.channels + n
-    part_mask = (share < shares) & (n < T.channels)
-    mean = tl.load(part_ptr + offs, mask=part_mask, other=0.0, cache_modifier=".cg")
-    m2 = tl.load(part_ptr + offs + T.channels, mask=part_mask, other=0.0, cache_modifier=".cg")
-    count = tl.minimum(tl.maximum(rows - share * each, 0), each).to(tl.float32)
-    return mean, m2, count
+    return tl.minimum(tl.maximum(rows - share * each, 0), each).to(tl.float32)
 
 
 @jit
@@ -110,7 +107,7 @@ def norm_grad_sums_kernel(
     GY_PITCH: tl.constexpr, X_PITCH: tl.constexpr, KEEP_FROM: tl.constexpr, KEEP_SCALE: tl.constexpr,
     T: tl.constexpr, AT_ONCE: tl.constexpr,
 ):  # fmt: skip
-    """Sums of g and of g * (x - mean). part: (K, 2, shares, C); out_sums: (K, 2, C); axis 1 of the grid: K."""
+    """Sums of g and of g * (x - mean). part: (K, 2, shares, columns); out_sums: (K, 2, C); axis 1 of the grid: K."""
     BM: tl.constexpr = T.BM
     BN: tl.constexpr = T.BN
     n0, share = locate(tl.program_id(0), T)
@@ -127,10 +124,10 @@ def norm_grad_sums_kernel(
             g *= keep_tile(clock_ptr, stream, 0, row0, n0, T, True, KEEP_FROM, KEEP_SCALE)
         sum_g += g
         sum_gx += g * centred
-    first_ptr = part_ptr + k * 2 * shares * T.channels
-    second_ptr = first_ptr + shares * T.channels
-    store_vector(first_ptr + share * T.channels, tl.sum(sum_g, 0), n0, T)
-    store_vector(second_ptr + share * T.channels, tl.sum(sum_gx, 0), n0, T)
+    first_ptr = part_ptr + k * 2 * shares * T.columns
+    second_ptr = first_ptr + shares * T.columns
+    store_part(first_ptr, share, tl.sum(sum_g, 0), n0, T)
+    store_part(second_ptr, share, tl.sum(sum_gx, 0), n0, T)
     if last_to_finish(counter_ptr + k * T.blocks + n0 // BN, shares):
         out_sums_ptr += k * 2 * T.channels
         store_vector(out_sums_ptr, sum_parts(first_ptr, shares, n0, T, AT_ONCE), n0, T)

@@ -245,14 +245,26 @@ def last_to_finish(counter_ptr, programs):
 
 
 @jit
+def store_part(part_ptr, share, value, n0, T: tl.constexpr):
+    """A share's sums (BN,) into part: (shares, columns), where columns lie as in memory, pads among them."""
+    n = n0 + tl.arange(0, T.BN)
+    tl.store(part_ptr + share * T.columns + n, value, mask=n < T.columns)
+
+
+@jit
+def load_parts(part_ptr, first, shares, n0, T: tl.constexpr, AT_ONCE: tl.constexpr):
+    """Sums of the shares from `first` on, (AT_ONCE, BN), zero where there is none; for the last to finish."""
+    share = (first + tl.arange(0, AT_ONCE))[:, None]
+    n = (n0 + tl.arange(0, T.BN))[None, :]
+    part_mask = (share < shares) & (n < T.columns)
+    return tl.load(part_ptr + share * T.columns + n, mask=part_mask, other=0.0, cache_modifier=".cg")
+
+
+@jit
 def sum_parts(part_ptr, shares, n0, T: tl.constexpr, AT_ONCE: tl.constexpr):
-    """Sums over the shares, in fixed order, of part: (shares, size); for the last to finish. (BN,) float32."""
+    """Sums over all shares in fixed order: (BN,) float32."""
     BN: tl.constexpr = T.BN
-    n, n_mask = column(n0, T)
     total = tl.zeros((AT_ONCE, BN), tl.float32)
     for first in range(0, shares, AT_ONCE):
-        share = first + tl.arange(0, AT_ONCE)
-        part_mask = (share < shares)[:, None] & n_mask[None, :]
-        offs = share[:, None] * T.size + n[None, :]
-        total += tl.load(part_ptr + offs, mask=part_mask, other=0.0, cache_modifier=".cg")
+        total += load_parts(part_ptr, first, shares, n0, T, AT_ONCE)
     return tl.sum(total, 0)
