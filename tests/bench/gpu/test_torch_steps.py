@@ -32,11 +32,11 @@ def points() -> Any:
     return torch.from_numpy(np.random.default_rng(0).standard_normal((60, 2)).astype(np.float32))
 
 
-def after(variant: str, steps: int) -> tuple[list[Any], dict[str, Any], list[Any]]:
+def after(variant: str, steps: int) -> tuple[list[float], dict[str, Any], list[Any]]:
     """Losses, parameters and running statistics of the mixture, which has no dropout, after some steps."""
     peer, step = torch_steps.build(variant, "mixture", points(), BATCH)
     torch.manual_seed(3)
-    losses = [tuple(float(loss) for loss in step()) for _ in range(steps)]
+    losses = [float(loss) for _ in range(steps) for loss in step()]
     running = [t for layer in peer.layers().values() if layer.row.norm for t in layer.running]
     return losses, peer.players[0] | peer.players[1], running
 
