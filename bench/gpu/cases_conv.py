@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.gpu.case import Call, numbers, positive
-from bench.gpu.compare import Act, Low, Step
+from bench.gpu.case import Call, numbers, positive, twin
+from bench.gpu.compare import Act, Low, Step, storage
 from bench.gpu.layers import Layer
 from bench.kernels import Shape
 
@@ -76,31 +76,37 @@ def forward(layer: Layer, precision: str) -> Call:
     return Call("conv2d", layer.title, {"x": Act(given["x"]), "w": Low(given["w"]), **more}, precision)
 
 
-def norm_state(layer: Layer) -> Any:
-    """The batch norm that made the layer's input, or None. Its input is another tensor than the layer's."""
+def before(layer: Layer, precision: str) -> tuple[Any, np.ndarray | None]:
+    """The batch norm that made the layer's input, and that input; (None, None) where none did.
+
+    The input is computed from what the norm's input is when it is stored, so that signs agree with it.
+    """
     from alikit.kernels.arrays import NormState
 
     if layer.before is None:
-        return None
+        return None, None
     s, c = layer.shape, layer.shape.channels
     (x,) = numbers(f"{layer.title} before", (s.n, s.size, s.size, c))
-    vectors = (positive(f"{layer.title} gamma", c), numbers(f"{layer.title} beta", (c,))[0])
-    statistics = (numbers(f"{layer.title} mean", (c,))[0], np.abs(positive(f"{layer.title} inv_std", c)))
-    return NormState(Act(x), *vectors, *statistics, layer.before, dropout(layer.rate, 6, False))
+    gamma, (beta, mean) = positive(f"{layer.title} gamma", c), numbers(f"{layer.title} beta", (c,), (c,))
+    inv_std = np.abs(positive(f"{layer.title} inv_std", c))
+    stored = x.astype(storage(precision)).astype(np.float64)
+    y = gamma * (stored - mean) * inv_std.astype(np.float64) + beta
+    y = np.where(y > 0, y, layer.before * y)
+    drop = dropout(layer.rate, 6, False)
+    if drop is not None:
+        y = twin("dropout", "cpu")(y, drop)
+    return NormState(Act(x), gamma, beta, mean, inv_std, layer.before, drop), y.astype(np.float32)
 
 
 def backward(layer: Layer, precision: str) -> Call:
     """As the step does it: through the norm before, weight gradients in parts."""
     s, given = layer.shape, _given(layer)
     more: dict[str, Any] = {"stride": s.stride, "precision": precision, "partials": True}
-    through = norm_state(layer)
+    through, x = before(layer, precision)
     if through is None and layer.cotangents > 1 and s.n > 1:
         more["rows"] = slice(s.n + s.n // 2, 2 * s.n)
-    arguments = {
-        "x": Act(given["x"]),
-        "gy": Act(given["gy"], stored="fp32" if layer.last else ""),
-        "w": Low(given["w"]),
-    }
+    gy = Act(given["gy"], stored="fp32" if layer.last else "")
+    arguments = {"x": Act(given["x"] if x is None else x), "gy": gy, "w": Low(given["w"])}
     return Call(
         "conv2d_backward",
         layer.title,
@@ -113,7 +119,12 @@ def backward(layer: Layer, precision: str) -> Call:
 def input_grad(layer: Layer, precision: str) -> Call:
     """Of a convolution, through the norm before."""
     s, given = layer.shape, _given(layer)
-    more = {"size": (s.size, s.size), "stride": s.stride, "precision": precision, "through": norm_state(layer)}
+    more = {
+        "size": (s.size, s.size),
+        "stride": s.stride,
+        "precision": precision,
+        "through": before(layer, precision)[0],
+    }
     return Call("conv2d_input_grad", layer.title, {"gy": Act(given["gy"]), "w": Low(given["w"]), **more}, precision)
 
 
