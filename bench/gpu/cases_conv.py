@@ -42,10 +42,12 @@ def plain(shape: Shape) -> Layer:
     return Layer(shape, Activation("leaky_relu", 0.1), None if norm else "tied", norm, 0.0, 0.1, 0.2, False, 2)
 
 
-def calls(layer: Layer, precision: str) -> Iterator[Call]:
-    """Forward, both gradients in one launch, and each gradient by itself."""
+def calls(layer: Layer, precision: str, alone: bool) -> Iterator[Call]:
+    """Forward, both gradients in one launch, and (`alone`) each gradient by itself."""
     yield forward(layer, precision)
     yield backward(layer, precision)
+    if not alone:
+        return
     if layer.shape.op == "conv":
         yield input_grad(layer, precision)
     yield weight_grad(layer, precision)
