@@ -129,7 +129,7 @@ class Adam:
     def load_state(self, state: dict[str, Any], steps: int) -> None:
         """Copies the moments and sets the number of steps taken."""
         for name, array in self.state().items():
-            array[...] = state[name]
+            array[...] = array_module(array).asarray(state[name])
         self.steps = steps
 
 
@@ -161,4 +161,4 @@ class EMA:
     def load_state(self, state: dict[str, Any]) -> None:
         """Copies the averages."""
         for name, array in self.state().items():
-            array[...] = state[name]
+            array[...] = array_module(array).asarray(state[name])

@@ -42,6 +42,8 @@ def record_step(preset: str, precision: str = "bf16", batch: int | None = None, 
         stepper = DeviceStepper(trainer, _blank_feed(settings, trainer), graph=False)
         with recording() as launches:
             stepper.step(0)
+    if launches.foreign:
+        raise RuntimeError(f"the step computes with something else than kernels: {', '.join(launches.foreign)}")
     return launches
 
 

@@ -13,10 +13,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
-from .gpu.conv_shapes import Tile, WeightProduct, Windows, ceil_div, power_of_two
+from .gpu.conv_shapes import Tile, WeightProduct, Windows
+from .gpu.table import ceil_div, power_of_two
 
 
 class Machine(NamedTuple):
@@ -82,12 +83,16 @@ def window(unrolled: tuple[Windows, ...], images: int, arch: int) -> Windows:
     return _window(unrolled, typical(images), arch, _forced.get(Windows))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _window(unrolled: tuple[Windows, ...], images: int, arch: int, tile: Tile | None) -> Windows:
     tile = tile or TABLE.get(key(unrolled[0], images, arch))
     if tile is not None:
         return next((p for p in unrolled if p.unroll == tile.unroll), unrolled[0]).cut(tile)
-    found: list[Windows] = [p.cut(replace(tile, unroll=p.unroll)) for p in unrolled for tile in _candidates(p.dot, arch, p.N, p.depth, p.taps * p.pitch)]
+    found: list[Windows] = [
+        p.cut(replace(candidate, unroll=p.unroll))
+        for p in unrolled
+        for candidate in _candidates(p.dot, arch, p.N, p.depth, p.taps * p.pitch)
+    ]
     return min(found, key=lambda p: _cost(p, ceil_div(images * p.positions, p.BM) * p.tiles_n, p.steps, arch))
 
 
@@ -96,7 +101,7 @@ def weight(product: WeightProduct, images: int, arch: int, warps: int | None = N
     return _weight(product, typical(images), arch, _forced.get(WeightProduct), warps)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _weight(product: WeightProduct, images: int, arch: int, tile: Tile | None, warps: int | None) -> WeightProduct:
     tile = tile or TABLE.get(key(product, images, arch))
     if tile is not None:

@@ -17,7 +17,7 @@ from alikit import ops
 from alikit.autograd import Tensor
 from alikit.models.table import ModelSpec, build_network
 from alikit.nn import BatchNormLeakyReLU, Module, Parameter, Pass, update_statistics
-from alikit.ops._dispatch import kernel
+from alikit.ops._dispatch import array_module, kernel
 
 
 def gaussian(spec: ModelSpec) -> ModelSpec:
@@ -100,7 +100,8 @@ class Generative(Module):
         if bias is None or bias.ndim != 3:
             return
         mean = np.clip(np.mean(images, axis=0, dtype=np.float64), 1e-7, 1 - 1e-7)
-        bias.master[...] = np.log(mean / (1 - mean))
+        odds = np.log(mean / (1 - mean)).astype(bias.master.dtype)
+        bias.master[...] = array_module(bias.master).asarray(odds)
         bias.refresh()
 
     @cached_property

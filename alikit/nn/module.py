@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from alikit.autograd import Tensor
-from alikit.ops._dispatch import Counters
+from alikit.ops._dispatch import Counters, array_module
 
 
 class Pass(NamedTuple):
@@ -90,7 +90,7 @@ class Module:
             module.buffers = {name: put(array) for name, array in module.buffers.items()}
             for value in vars(module).values():
                 if isinstance(value, Parameter):
-                    value.data = put(value.data)
+                    value.master = value.data = put(value.master)
 
     def parameters(self) -> list[Parameter]:
         """Every Parameter of the tree."""
@@ -125,6 +125,6 @@ class Module:
                 "load_state: " + "; ".join(f"{what} {', '.join(names[:5])}" for what, names in found if names)
             )
         for name, array in own.items():
-            array[...] = state[name]
+            array[...] = array_module(array).asarray(state[name])
         for parameter in self.parameters():
             parameter.refresh()

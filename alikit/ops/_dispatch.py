@@ -19,7 +19,7 @@ from alikit.kernels.arrays import Activation as Activation
 from alikit.kernels.arrays import Counters as Counters
 from alikit.kernels.arrays import Dropout as Dropout
 from alikit.kernels.arrays import NormState as NormState
-from alikit.kernels.arrays import array_module
+from alikit.kernels.arrays import array_module as array_module
 from alikit.kernels.arrays import conv_input_size as conv_input_size
 from alikit.kernels.arrays import conv_output_size as conv_output_size
 

@@ -15,12 +15,14 @@ import math
 from typing import Any
 
 from .. import device, tiles
-from ..arrays import LINEAR, Activation, Array, Dropout, NormState, check_conv, stacked
+from ..arrays import LINEAR, Activation, Array, Dropout, NormState, check_conv
 from ..launch import Work, arch, launch
 from .conv_ending import Ending
-from .conv_kernels import conv_backward, conv_weight, conv_window, sum_pieces
+from .conv_kernels import conv_backward, conv_weight, conv_window
 from .conv_products import weight_product, window_products
-from .conv_shapes import WeightProduct, Windows, ceil_div
+from .conv_shapes import WeightProduct, Windows
+from .table import ceil_div
+from .weight_gemm import sum_pieces
 
 SUMMED = 1024  # numbers of partial sums that a program adds
 
@@ -131,12 +133,13 @@ def conv2d_backward(
     `conv2d_weight_grad`.
     """
     name = "conv2d_backward"
-    stacked(name, gy.shape, (len(x), *gy.shape[1:]))
+    if len(gy) % max(1, len(x)):
+        raise ValueError(f"{name}: gy {gy.shape} has {len(gy)} rows, wanted {len(x)} or a multiple, as x has")
     first = gy[: len(x)]
     big, small = (first, x) if transposed else (x, first)
     check_conv(name, big.shape, w.shape, small.shape, stride)
     if rows is not None and through is not None:
-        raise ValueError(f"{name}: rows {rows} of a gradient cannot pass through a batch norm, whose sums need all")
+        raise ValueError(f"{name}: a gradient that passes through a norm has all its rows")
     a = gy if rows is None else gy[rows]
     ending = Ending(name, (len(a), *x.shape[1:]), through=through)
     gx = device.empty_activation(ending.shape, dtype or x.dtype)

@@ -13,6 +13,7 @@ Parts are rows (set, tile of rows, phase) of three planes of channels. A set is 
 from __future__ import annotations
 
 from ..launch import jit, tl
+from .table import last_to_finish
 
 
 @jit
@@ -22,14 +23,10 @@ def column_part(value, other, mask, m_mask, G: tl.constexpr, E: tl.constexpr):
     zero = tl.zeros((value.shape[1],), tl.float32)
     if E.through:
         return tl.sum(value, axis=0), tl.sum(value * other, axis=0), zero
-    else:
-        if G.whole:
-            count = zero + tl.sum(m_mask.to(tl.float32), axis=0)
-        else:
-            count = tl.sum(mask.to(tl.float32), axis=0)
-        mean = tl.sum(value, axis=0) / tl.maximum(count, 1.0)
-        centred = tl.where(mask, value - mean[None, :], 0.0)
-        return count, mean, tl.sum(centred * centred, axis=0)
+    count = zero + tl.sum(m_mask.to(tl.float32), axis=0) if G.whole else tl.sum(mask.to(tl.float32), axis=0)
+    mean = tl.sum(value, axis=0) / tl.maximum(count, 1.0)
+    centred = tl.where(mask, value - mean[None, :], 0.0)
+    return count, mean, tl.sum(centred * centred, axis=0)
 
 
 @jit
@@ -76,44 +73,43 @@ def store_result(sums_ptr, set, c, planes, G: tl.constexpr, E: tl.constexpr):
     if E.through:
         first, second = planes[0], planes[1]
     else:
-        first, second = planes[1], planes[2] / planes[0]
+        first, second = planes[1], planes[2] / tl.maximum(planes[0], 1.0)
     tl.store(sums_ptr + set * (2 * G.channels) + c, first, mask=mask)
     tl.store(sums_ptr + set * (2 * G.channels) + G.channels + c, second, mask=mask)
 
 
 @jit
-def last_of(counter_ptr, expected):
-    """Whether this program is the last of `expected` to come here; the counter is zero again behind it."""
-    tl.debug_barrier()  # every thread's stores are before the count
-    last = tl.atomic_add(counter_ptr, 1, sem="acq_rel") == expected - 1
-    if last:
-        tl.store(counter_ptr, 0)
-    return last
+def merge_block(from_ptr, first, last, block, to_ptr, row, sums_ptr, set, final, G: tl.constexpr, E: tl.constexpr):
+    """Merges rows [first, last) for a block of channels: into the result where `final`, else into a row of parts."""
+    for c0 in range(block * G.BN, tl.minimum(block * G.BN + G.block_columns, G.columns), G.BN):
+        c = c0 + tl.arange(0, G.BN)
+        merged = merge(from_ptr, first, last, c, c < G.columns, G, E)
+        if final:
+            store_result(sums_ptr, set, c, merged, G, E)
+        else:
+            store_planes(to_ptr, row, c, c < G.columns, merged, G)
 
 
 @jit
-def finish_columns(set, sets, tile, tiles_m, tile_n, parts_ptr, sums_ptr, counters_ptr, G: tl.constexpr,
-                   E: tl.constexpr):  # fmt: skip
-    """Behind the program's parts; the last program of all stores the result. `parts` has room for the groups' parts
-    behind those of the tiles."""
-    # a block of channels is finished by itself where tiles keep within one
+def finish_columns(set, sets, tile, tiles_m, tile_n, columns, G: tl.constexpr, E: tl.constexpr):
+    """Behind the program's parts; the last program of all stores the result.
+
+    columns   pointers: parts, with room for the groups' behind those of the tiles; result; counters
+    """
+    parts_ptr, sums_ptr, counters_ptr = columns
     block = tile_n % G.blocks
     groups = tl.cdiv(tiles_m, G.group)
     group = tile // G.group
     tiles = tl.minimum(G.group, tiles_m - group * G.group)
     groups_ptr = parts_ptr + sets * tiles_m * (G.phases * 3 * G.columns)
-    if last_of(counters_ptr + (set * groups + group) * G.blocks + block, tiles * (G.tiles_n // G.blocks)):
+    counter_ptr = counters_ptr + (set * groups + group) * G.blocks + block
+    if last_to_finish(counter_ptr, tiles * (G.tiles_n // G.blocks)):
+        row = set * groups + group
         first = (set * tiles_m + group * G.group) * G.phases
-        for c0 in range(block * G.BN, tl.minimum(block * G.BN + G.block_columns, G.columns), G.BN):
-            c = c0 + tl.arange(0, G.BN)
-            merged = merge(parts_ptr, first, first + tiles * G.phases, c, c < G.columns, G, E)
-            if groups == 1:
-                store_result(sums_ptr, set, c, merged, G, E)
-            else:
-                store_planes(groups_ptr, set * groups + group, c, c < G.columns, merged, G)
-        if groups > 1:
-            if last_of(counters_ptr + (sets * groups + set) * G.blocks + block, groups):
-                for c0 in range(block * G.BN, tl.minimum(block * G.BN + G.block_columns, G.columns), G.BN):
-                    c = c0 + tl.arange(0, G.BN)
-                    merged = merge(groups_ptr, set * groups, (set + 1) * groups, c, c < G.columns, G, E)
-                    store_result(sums_ptr, set, c, merged, G, E)
+        last = first + tiles * G.phases
+        merge_block(parts_ptr, first, last, block, groups_ptr, row, sums_ptr, set, groups == 1, G, E)
+        counter_ptr = counters_ptr + (sets * groups + set) * G.blocks + block
+        if groups > 1:  # noqa: SIM102 (two conditions: `and` would count at once, in vain)
+            if last_to_finish(counter_ptr, groups):
+                first = set * groups
+                merge_block(groups_ptr, first, first + groups, block, groups_ptr, 0, sums_ptr, set, True, G, E)

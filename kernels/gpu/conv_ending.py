@@ -14,14 +14,12 @@ from ..arrays import (
     Array,
     Dropout,
     NormState,
-    check_activation,
-    check_bias,
     check_contiguous,
-    check_dropout,
-    stacked,
+    check_epilogue,
 )
-from .conv_shapes import Epilogue, Windows, ceil_div
+from .conv_shapes import Epilogue, Windows
 from .philox import dropout_arguments
+from .table import ceil_div
 
 
 class Ending:
@@ -41,18 +39,14 @@ class Ending:
         moments: bool = False,
         through: NormState | None = None,
     ) -> None:
-        check_activation(name, activation, shape[3], moments=moments)
-        check_bias(name, None if bias is None else bias.shape, shape)
-        check_dropout(name, dropout)
+        check_epilogue(name, shape, bias=bias, activation=activation, dropout=dropout, moments=moments, through=through)
         if bias is not None:
             check_contiguous(name, bias=bias)
         self.shape = (*shape[:3], shape[3] // activation.pieces)
         self.bias, self.activation, self.moments, self.through = bias, activation, moments, through
         self.sets = 1
         if through is not None:
-            if bias is not None or activation != LINEAR or dropout is not None or moments:
-                raise ValueError(f"{name}: what passes through a batch norm has no bias, activation, dropout, moments")
-            self.sets = stacked(name, shape, through.x.shape)
+            self.sets = shape[0] // len(through.x)
             dropout = through.dropout
         self.dropout, self.dropout_constants = dropout_arguments(dropout)
         self.extra: Any = None

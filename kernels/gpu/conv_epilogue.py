@@ -1,8 +1,8 @@
 """What happens to a tile of a convolution between the product and memory: bias, activation, maxout, dropout, the way
-back through a batch norm's activation, and the tile's part of per-channel sums.
+back through a batch norm's activation and dropout, and the tile's part of per-channel sums.
 
-The tile is (BM, BN) float32: rows are positions of `m`, columns `n` are (phase, channel, piece of maxout). Behind
-maxout columns are (phase, channel). A pixel of the output is row part + column part.
+The tile is (BM, BN) float32. Rows are positions of an image of the output, columns (phase, channel, piece of maxout);
+behind maxout (phase, channel). The pixel of an element is the sum of a row's part and a column's.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from .philox import keep_scale_runs
 
 @jit
 def places(m, m_mask, col, G: tl.constexpr):
-    """Rows m: (BM,) and columns col: (BN,), without pieces, to (pixels of rows, pixels of columns, channels, mask):
-    the pixel in the batch is the sum of both; the mask (BM, BN) says which elements exist, pads among them."""
+    """Rows m: (BM,) and columns col: (BN,), pieces not counted -> (pixels of rows, pixels of columns, channels, mask):
+    the mask (BM, BN) says which elements exist, pads among them."""
     image, place = m // G.positions, m % G.positions
     h, w = place // G.w.grid * G.h.phases, place % G.w.grid * G.w.phases
     phase, c = col // G.columns, col % G.columns
@@ -30,7 +30,7 @@ def places(m, m_mask, col, G: tl.constexpr):
 def add_bias(acc, bias_ptr, m, m_mask, n, G: tl.constexpr, E: tl.constexpr):
     """acc + bias, tied (channels,) or untied (h, w, channels), channels counted before maxout."""
     pixel_m, pixel_n, c, mask = places(m, m_mask, n // G.P2, G)
-    real = (c < G.channels) & (n % G.P2 < G.pieces)
+    real = (c < G.channels) & (n % G.P2 < G.pieces) & (n < G.N)
     c = c * G.pieces + n % G.P2
     if E.tied:
         bias = tl.load(bias_ptr + c, mask=real, other=0.0)[None, :]
@@ -54,20 +54,20 @@ def best_piece(acc, G: tl.constexpr):
 
 
 @jit
-def drop(value, clock_ptr, stream, m, m_mask, first_col, G: tl.constexpr, E: tl.constexpr):
-    """value with dropout: an element's number is its place in the array without pads."""
+def drop(value, random, m, m_mask, col0, G: tl.constexpr, E: tl.constexpr):
+    """value with dropout: an element's number is its place in the array without pads, within its cotangent."""
     RUN: tl.constexpr = G.run
     KEEP_FROM: tl.constexpr = E.keep_from
     KEEP_SCALE: tl.constexpr = E.keep_scale
-    pixel_m, pixel_n, c, _ = places(m, m_mask, first_col + tl.arange(0, value.shape[1] // RUN) * RUN, G)
+    pixel_m, pixel_n, c, _ = places(m, m_mask, col0 + tl.arange(0, value.shape[1] // RUN) * RUN, G)
     first = (pixel_m * G.channels)[:, None] + (pixel_n * G.channels + c)[None, :]
-    return value * keep_scale_runs(clock_ptr, stream, first, RUN, G.channels % RUN != 0, KEEP_FROM, KEEP_SCALE)
+    return value * keep_scale_runs(random[0], random[1], first, RUN, G.channels % RUN != 0, KEEP_FROM, KEEP_SCALE)
 
 
 @jit
-def through_norm(g, x_ptr, gamma_ptr, beta_ptr, mean_ptr, inv_std_ptr, pixel_m, pixel_n, c, mask, G: tl.constexpr,
-                 E: tl.constexpr):  # fmt: skip
+def through_norm(g, norm, pixel_m, pixel_n, c, mask, G: tl.constexpr, E: tl.constexpr):
     """(g times the derivative of leaky ReLU at a = gamma (x - mean) inv_std + beta, x - mean)."""
+    x_ptr, gamma_ptr, beta_ptr, mean_ptr, inv_std_ptr = norm
     x_offs = (pixel_m * E.x_pitch)[:, None] + (pixel_n * E.x_pitch + c)[None, :]
     c_mask = c < G.channels
     x = tl.load(x_ptr + x_offs, mask=mask, other=0.0).to(tl.float32)
@@ -78,23 +78,24 @@ def through_norm(g, x_ptr, gamma_ptr, beta_ptr, mean_ptr, inv_std_ptr, pixel_m, 
 
 
 @jit
-def finish(acc, n0, m, m_mask, set, images, part, y_ptr, bias_ptr, winner_ptr, x_ptr, gamma_ptr, beta_ptr, mean_ptr,
-           inv_std_ptr, clock_ptr, stream, parts_ptr, G: tl.constexpr, E: tl.constexpr):  # fmt: skip
-    """Stores a tile whose columns begin with n0, and its part of the per-channel results.
+def finish(acc, n0, m, m_mask, first, part, out, norm, random, parts_ptr, G: tl.constexpr, E: tl.constexpr):
+    """Stores the columns of a tile from n0 on, and their part of the per-channel results.
+
+    m, m_mask   (BM,) rows, counted from the image `first`;  part: number of the tile of rows
+    out         pointers to y, bias, winners;  norm: to x, gamma, beta, mean, inv_std;  random: clock, stream
 
     A wide tile is finished in halves: its masks, its random numbers and what it reads would not fit the registers.
     """
     if acc.shape[1] > G.chunk:
         HALF: tl.constexpr = acc.shape[1] // 2
         left, right = tl.split(tl.permute(tl.reshape(acc, (acc.shape[0], 2, HALF)), (0, 2, 1)))
-        finish(left, n0, m, m_mask, set, images, part, y_ptr, bias_ptr, winner_ptr, x_ptr, gamma_ptr, beta_ptr, mean_ptr,
-               inv_std_ptr, clock_ptr, stream, parts_ptr, G, E)  # fmt: skip
-        finish(right, n0 + HALF, m, m_mask, set, images, part, y_ptr, bias_ptr, winner_ptr, x_ptr, gamma_ptr, beta_ptr,
-               mean_ptr, inv_std_ptr, clock_ptr, stream, parts_ptr, G, E)  # fmt: skip
+        finish(left, n0, m, m_mask, first, part, out, norm, random, parts_ptr, G, E)
+        finish(right, n0 + HALF, m, m_mask, first, part, out, norm, random, parts_ptr, G, E)
     else:
-        if E.bias:
+        y_ptr, bias_ptr, winner_ptr = out
+        if E.bias > 0:
             acc = add_bias(acc, bias_ptr, m, m_mask, n0 + tl.arange(0, acc.shape[1]), G, E)
-        if E.leaky and not E.through:
+        if E.leaky:
             acc = tl.where(acc > 0, acc, acc * E.slope)
         if E.sigmoid:
             acc = tl.sigmoid(acc)
@@ -105,14 +106,13 @@ def finish(acc, n0, m, m_mask, set, images, part, y_ptr, bias_ptr, winner_ptr, x
         pixel_m, pixel_n, c, mask = places(m, m_mask, col, G)
         real = mask & (c < G.channels)[None, :]
         if E.drops:
-            value = drop(value, clock_ptr, stream, m, m_mask, n0 // G.P2, G, E)
+            value = drop(value, random, m, m_mask, n0 // G.P2, G, E)
         other = value
         if E.through:
-            value, other = through_norm(value, x_ptr, gamma_ptr, beta_ptr, mean_ptr, inv_std_ptr, pixel_m, pixel_n, c,
-                                        real, G, E)  # fmt: skip
+            value, other = through_norm(value, norm, pixel_m, pixel_n, c, real, G, E)
         if E.reduces or G.columns > G.channels:
             value = tl.where(real, value, 0.0)
-        pixel_m += set * images * (G.h.out * G.w.out)
+        pixel_m += first * (G.h.out * G.w.out)
         y_offs = (pixel_m * G.columns)[:, None] + (pixel_n * G.columns + c)[None, :]
         tl.store(y_ptr + y_offs, value.to(y_ptr.dtype.element_ty), mask=mask)
         if G.pieces > 1:

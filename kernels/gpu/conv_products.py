@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .. import device
-from ..arrays import Array
+from ..arrays import Array, check_precision
 from ..launch import mode
-from .conv_shapes import Axis, WeightProduct, Windows, adjoint_axis, forward_axis
+from .conv_axes import Axis, adjoint_axis, forward_axis
+from .conv_shapes import WeightProduct, Windows
 
 UNROLL = (1, 2, 4)  # neighbouring pixels that may be computed together
 #: precision -> what the product does; the interpreter knows no inline assembly and multiplies no bfloat16
@@ -76,8 +75,7 @@ def _axis(size: int, out: int, kernel: int, stride: int, adjoint: bool, unroll: 
 
 
 def _dot(name: str, precision: str) -> str:
-    if precision not in DOTS:
-        raise ValueError(f"{name}: precision must be one of {', '.join(DOTS)}, found {precision!r}")
+    check_precision(name, precision, tuple(DOTS))
     return (INTERPRETED if mode() == "interpreted" else DOTS)[precision]
 
 

@@ -87,17 +87,14 @@ def load_weights(w_ptr, n, step, G: tl.constexpr):
         j += (phase % G.w.phases * G.w.i_phase)[None, :]
     if G.banded:
         mask = mask & inside(i, G.h.kernel) & inside(j, G.w.kernel)
-    if G.P2 != G.pieces:
+    if G.pieces != G.P2:
         mask = mask & (cn % G.P2 < G.pieces)[None, :]
         cn = cn // G.P2 * G.pieces + cn % G.P2
     if G.w_channels < G.NP:
         mask = mask & (cn < G.w_channels)[None, :]
     pixel = (i * G.w.kernel + j) * G.w_pitch
-    if G.adjoint:
-        offs = pixel + ck * G.w_row + cn[None, :]
-    else:
-        offs = pixel + ck + (cn * G.w_row)[None, :]
-    return tl.load(w_ptr + offs, mask=mask, other=0.0)
+    across, along = (cn[None, :], ck * G.w_row) if G.adjoint else ((cn * G.w_row)[None, :], ck)
+    return tl.load(w_ptr + (pixel + along + across), mask=mask, other=0.0)
 
 
 @jit
