@@ -61,9 +61,15 @@ def _given(layer: Layer) -> dict[str, np.ndarray]:
     return {"x": x, "w": w / np.sqrt(fan).astype(np.float32), "gy": gy}
 
 
+def weight(w: np.ndarray, precision: str) -> Low:
+    """In bf16 a step multiplies by rounded copies in padded pixels, else by the optimiser's own dense array."""
+    return Low(w, padded=precision == "bf16")
+
+
 def forward(layer: Layer, precision: str) -> Call:
     """With bias, activation, dropout or moments."""
     s, given = layer.shape, _given(layer)
+    w = weight(given["w"], precision)
     bias = {"tied": (s.maps,), "untied": (s.out, s.out, s.maps), None: None}[layer.bias]
     more: dict[str, Any] = {"stride": s.stride, "precision": precision, "moments": layer.norm}
     if bias is not None:
@@ -74,8 +80,8 @@ def forward(layer: Layer, precision: str) -> Call:
         more["dtype"] = np.float32
     if s.op == "tconv":
         more["size"] = (s.out, s.out)
-        return Call("conv2d_input_grad", layer.title, {"gy": Act(given["x"]), "w": Low(given["w"]), **more}, precision)
-    return Call("conv2d", layer.title, {"x": Act(given["x"]), "w": Low(given["w"]), **more}, precision)
+        return Call("conv2d_input_grad", layer.title, {"gy": Act(given["x"]), "w": w, **more}, precision)
+    return Call("conv2d", layer.title, {"x": Act(given["x"]), "w": w, **more}, precision)
 
 
 def before(layer: Layer, precision: str) -> tuple[Any, np.ndarray | None]:
@@ -108,7 +114,7 @@ def backward(layer: Layer, precision: str) -> Call:
     if through is None and layer.cotangents > 1 and s.n > 1:
         more["rows"] = slice(s.n + s.n // 2, 2 * s.n)
     gy = Act(given["gy"], stored="fp32" if layer.last else "")
-    arguments = {"x": Act(given["x"] if x is None else x), "gy": gy, "w": Low(given["w"])}
+    arguments = {"x": Act(given["x"] if x is None else x), "gy": gy, "w": weight(given["w"], precision)}
     return Call(
         "conv2d_backward",
         layer.title,
@@ -127,7 +133,12 @@ def input_grad(layer: Layer, precision: str) -> Call:
         "precision": precision,
         "through": before(layer, precision)[0],
     }
-    return Call("conv2d_input_grad", layer.title, {"gy": Act(given["gy"]), "w": Low(given["w"]), **more}, precision)
+    return Call(
+        "conv2d_input_grad",
+        layer.title,
+        {"gy": Act(given["gy"]), "w": weight(given["w"], precision), **more},
+        precision,
+    )
 
 
 def weight_grad(layer: Layer, precision: str) -> Call:
