@@ -192,7 +192,7 @@ class Peer:
         with self.precision():
             losses = self.losses(self.batch(images, rows), self.noise(len(rows)), self.noise(len(rows)))
         self.move(self.gradients(losses))
-        return losses
+        return losses[0].detach(), losses[1].detach()
 
     def move(self, gradients: list[tuple[Tensor, ...]]) -> None:
         """Both Adams."""

@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from alikit.backend import choose_device
 from alikit.errors import DeviceError
 from bench.gpu import place
 from bench.gpu.part import Options, Part, Row
-from bench.gpu.parts import PARTS, TOTAL
-from bench.gpu.runner import run_part
+from bench.gpu.parts import PARTS, TOTAL, seconds_for
+from bench.gpu.runner import environment, run_part
+from bench.gpu.warm import Background
 
 
 def parse(words: Sequence[str] | None) -> argparse.Namespace:
@@ -31,6 +33,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     cli.add_argument("--data", help="folder of the real SVHN; drawn house numbers without it")
     cli.add_argument("--seconds", type=float, default=60.0, help="of real training (%(default)g)")
     cli.add_argument("--minutes", type=float, default=TOTAL / 60, help="for everything (%(default).1f)")
+    cli.add_argument("--only", default="", metavar="TEXT", help="of each part the items with this in their name")
     cli.add_argument("--no-gpu", action="store_true", help="tiny, interpreted, untimed: does it run?")
     options = cli.parse_args(words)
     unknown = set(options.parts.split(",")) - PARTS.keys()
@@ -74,7 +77,7 @@ class Report:
             table = part.table([row for row in rows if "failed" not in row])
         except Exception as error:  # a table that cannot be made hides no other
             table, failed = [], [*failed, {"item": "table", "failed": repr(error)}]
-        lines = [f"== {part.title} ({seconds:.0f} s)", *table]
+        lines = [f"== {part.title} ({seconds:.0f} s)", *(table if rows else ["nothing to do here"])]
         lines += [f"FAILED {row['item']}: {row['failed'].strip().splitlines()[0][:300]}" for row in failed]
         self.failed += len(failed) + sum(bool(row.get("bad")) for row in rows)
         self.tables.append("\n".join(lines))
@@ -84,21 +87,34 @@ class Report:
 def main(words: Sequence[str] | None = None) -> int:
     """Runs the parts asked for. Returns 0, or 1 where anything failed."""
     asked = parse(words)
-    kind = device(asked.no_gpu)
-    out = asked.out.resolve()
-    options = Options(kind, str(out), asked.data, asked.seconds, max(1.0, 60 * asked.minutes / TOTAL))
+    kind, out = device(asked.no_gpu), asked.out.resolve()
+    options = Options(kind, str(out), asked.data, asked.seconds, max(1.0, 60 * asked.minutes / TOTAL), asked.only)
     where = place.place() | {"device": kind}
     report, began = Report(out, where), time.monotonic()
     print(place.line(where) + "\n", flush=True)
-    for part in (PARTS[name] for name in asked.parts.split(",")):
-        start, left = time.monotonic(), 60 * asked.minutes - (time.monotonic() - began)
-        rows = run_part(part, options, min(left, part.budget * options.scale), report.keep)
-        report.show(part, rows, time.monotonic() - start)
+    run_parts([PARTS[name] for name in asked.parts.split(",")], options, report, began + 60 * asked.minutes)
     if len(report.tables) > 1:
         print("=" * 100, place.line(where), *report.tables, sep="\n\n")
     clocks = {name: value for name, value in place.gpu().items() if name.startswith(("clocks", "temp", "power"))}
     print(f"\n{time.monotonic() - began:.0f} s; rows: {report.file}; failed: {report.failed}; at the end {clocks}")
     return 1 if report.failed else 0
+
+
+def run_parts(parts: list[Part], options: Options, report: Report, deadline: float) -> None:
+    """One after the other; beside those that time nothing PyTorch compiles what will be timed later."""
+    background: Background | None = None
+    if options.timed and PARTS["steps"] in parts and not parts[0].timed and find_spec("torch"):
+        background = Background(Path(options.out), environment(options))
+    for number, part in enumerate(parts):
+        if background is not None and part.timed:
+            background.stop()
+            background = None
+        start = time.monotonic()
+        seconds = seconds_for(part, parts[number + 1 :], deadline - start, options.scale)
+        rows = run_part(part, options, seconds, report.keep)
+        report.show(part, rows, time.monotonic() - start)
+    if background is not None:
+        background.stop()
 
 
 if __name__ == "__main__":

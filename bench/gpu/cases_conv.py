@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.gpu.case import Call, numbers, positive
-from bench.gpu.compare import Act, Low, Step
+from bench.gpu.case import Call, numbers, positive, twin
+from bench.gpu.compare import Act, Low, Step, storage
 from bench.gpu.layers import Layer
 from bench.kernels import Shape
 
@@ -42,10 +42,12 @@ def plain(shape: Shape) -> Layer:
     return Layer(shape, Activation("leaky_relu", 0.1), None if norm else "tied", norm, 0.0, 0.1, 0.2, False, 2)
 
 
-def calls(layer: Layer, precision: str) -> Iterator[Call]:
-    """Forward, both gradients in one launch, and each gradient by itself."""
+def calls(layer: Layer, precision: str, alone: bool) -> Iterator[Call]:
+    """Forward, both gradients in one launch, and (`alone`) each gradient by itself."""
     yield forward(layer, precision)
     yield backward(layer, precision)
+    if not alone:
+        return
     if layer.shape.op == "conv":
         yield input_grad(layer, precision)
     yield weight_grad(layer, precision)
@@ -59,9 +61,15 @@ def _given(layer: Layer) -> dict[str, np.ndarray]:
     return {"x": x, "w": w / np.sqrt(fan).astype(np.float32), "gy": gy}
 
 
+def weight(w: np.ndarray, precision: str) -> Low:
+    """In bf16 a step multiplies by rounded copies in padded pixels, else by the optimiser's own dense array."""
+    return Low(w, padded=precision == "bf16")
+
+
 def forward(layer: Layer, precision: str) -> Call:
     """With bias, activation, dropout or moments."""
     s, given = layer.shape, _given(layer)
+    w = weight(given["w"], precision)
     bias = {"tied": (s.maps,), "untied": (s.out, s.out, s.maps), None: None}[layer.bias]
     more: dict[str, Any] = {"stride": s.stride, "precision": precision, "moments": layer.norm}
     if bias is not None:
@@ -72,35 +80,41 @@ def forward(layer: Layer, precision: str) -> Call:
         more["dtype"] = np.float32
     if s.op == "tconv":
         more["size"] = (s.out, s.out)
-        return Call("conv2d_input_grad", layer.title, {"gy": Act(given["x"]), "w": Low(given["w"]), **more}, precision)
-    return Call("conv2d", layer.title, {"x": Act(given["x"]), "w": Low(given["w"]), **more}, precision)
+        return Call("conv2d_input_grad", layer.title, {"gy": Act(given["x"]), "w": w, **more}, precision)
+    return Call("conv2d", layer.title, {"x": Act(given["x"]), "w": w, **more}, precision)
 
 
-def norm_state(layer: Layer) -> Any:
-    """The batch norm that made the layer's input, or None. Its input is another tensor than the layer's."""
+def before(layer: Layer, precision: str) -> tuple[Any, np.ndarray | None]:
+    """The batch norm that made the layer's input, and that input; (None, None) where none did.
+
+    The input is computed from what the norm's input is when it is stored, so that signs agree with it.
+    """
     from alikit.kernels.arrays import NormState
 
     if layer.before is None:
-        return None
+        return None, None
     s, c = layer.shape, layer.shape.channels
     (x,) = numbers(f"{layer.title} before", (s.n, s.size, s.size, c))
-    vectors = (positive(f"{layer.title} gamma", c), numbers(f"{layer.title} beta", (c,))[0])
-    statistics = (numbers(f"{layer.title} mean", (c,))[0], np.abs(positive(f"{layer.title} inv_std", c)))
-    return NormState(Act(x), *vectors, *statistics, layer.before, dropout(layer.rate, 6, False))
+    gamma, (beta, mean) = positive(f"{layer.title} gamma", c), numbers(f"{layer.title} beta", (c,), (c,))
+    inv_std = np.abs(positive(f"{layer.title} inv_std", c))
+    stored = x.astype(storage(precision)).astype(np.float64)
+    y = gamma * (stored - mean) * inv_std.astype(np.float64) + beta
+    y = np.where(y > 0, y, layer.before * y)
+    drop = dropout(layer.rate, 6, False)
+    if drop is not None:
+        y = twin("dropout", "cpu")(y, drop)
+    return NormState(Act(x), gamma, beta, mean, inv_std, layer.before, drop), y.astype(np.float32)
 
 
 def backward(layer: Layer, precision: str) -> Call:
     """As the step does it: through the norm before, weight gradients in parts."""
     s, given = layer.shape, _given(layer)
     more: dict[str, Any] = {"stride": s.stride, "precision": precision, "partials": True}
-    through = norm_state(layer)
+    through, x = before(layer, precision)
     if through is None and layer.cotangents > 1 and s.n > 1:
         more["rows"] = slice(s.n + s.n // 2, 2 * s.n)
-    arguments = {
-        "x": Act(given["x"]),
-        "gy": Act(given["gy"], stored="fp32" if layer.last else ""),
-        "w": Low(given["w"]),
-    }
+    gy = Act(given["gy"], stored="fp32" if layer.last else "")
+    arguments = {"x": Act(given["x"] if x is None else x), "gy": gy, "w": weight(given["w"], precision)}
     return Call(
         "conv2d_backward",
         layer.title,
@@ -113,8 +127,18 @@ def backward(layer: Layer, precision: str) -> Call:
 def input_grad(layer: Layer, precision: str) -> Call:
     """Of a convolution, through the norm before."""
     s, given = layer.shape, _given(layer)
-    more = {"size": (s.size, s.size), "stride": s.stride, "precision": precision, "through": norm_state(layer)}
-    return Call("conv2d_input_grad", layer.title, {"gy": Act(given["gy"]), "w": Low(given["w"]), **more}, precision)
+    more = {
+        "size": (s.size, s.size),
+        "stride": s.stride,
+        "precision": precision,
+        "through": before(layer, precision)[0],
+    }
+    return Call(
+        "conv2d_input_grad",
+        layer.title,
+        {"gy": Act(given["gy"]), "w": weight(given["w"], precision), **more},
+        precision,
+    )
 
 
 def weight_grad(layer: Layer, precision: str) -> Call:

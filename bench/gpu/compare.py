@@ -27,9 +27,10 @@ class Act:
 
 @dataclass
 class Low:
-    """A convolution's weight: dense, of the precision's type."""
+    """A convolution's weight of the precision's type: dense, or as a step's rounded copies are, in padded pixels."""
 
     array: np.ndarray
+    padded: bool = False
 
 
 @dataclass
@@ -88,7 +89,8 @@ def for_device(value: Any, precision: str) -> Any:
             kind = storage(item.stored or precision)
             return device.from_host(item.array.astype(kind), kind, activation=True)
         if isinstance(item, Low):
-            return device.from_host(item.array.astype(storage(precision)), storage(precision))
+            kind = storage(precision)
+            return device.from_host(item.array.astype(kind), kind, activation=item.padded)
         if isinstance(item, np.ndarray):
             return device.from_host(item.astype(np.float32) if item.dtype.kind == "f" else item)
         return item

@@ -7,6 +7,7 @@ hundred pieces of code would take longer than everything else here.
 
 from __future__ import annotations
 
+import functools
 import json
 import multiprocessing
 import os
@@ -24,13 +25,9 @@ def items(options: Options) -> list[Item]:
     """A group of launches each, in the order of their use."""
     if not options.timed:
         return []
-    found = [Item(f"svhn step, {p}", lambda p=p: build(options, lambda: step("svhn", p))) for p in PRECISIONS]
-    found += [Item("parity", lambda: build(options, checked), 90)]
-    found += [Item("kernels alone", lambda: build(options, timed))]
-    found += [
-        Item(f"{m} step, bf16", lambda m=m: build(options, lambda: step(m, "bf16"))) for m in ("cifar10", "celeba")
-    ]
-    return found
+    steps = [*(("svhn", precision) for precision in PRECISIONS), ("cifar10", "bf16")]
+    found = [Item(f"{p} step, {q}", lambda p=p, q=q: build(lambda: step(p, q))) for p, q in steps]
+    return [*found, Item("parity", lambda: build(checked), 90), Item("kernels alone", lambda: build(timed))]
 
 
 def table(rows: list[Row]) -> list[str]:
@@ -85,7 +82,7 @@ def timed() -> list[Any]:
     return planned([*convs.planned_calls(), *bandwidth.planned_calls()])
 
 
-def build(options: Options, find: Callable[[], list[Any]]) -> list[Row]:
+def build(find: Callable[[], list[Any]]) -> list[Row]:
     """Finds the launches and compiles whatever is new."""
     from alikit.kernels import launch, plan
     from alikit.kernels.source import launch_key
@@ -93,8 +90,7 @@ def build(options: Options, find: Callable[[], list[Any]]) -> list[Row]:
     start = time.perf_counter()
     launches, arch = find(), launch.arch()
     code = {launch_key(record, arch): json.dumps(plan.encode(record)) for record in launches}
-    with ProcessPoolExecutor(jobs(), mp_context=multiprocessing.get_context("spawn")) as pool:
-        done = list(pool.map(compile_one, code.values(), [arch] * len(code), chunksize=1))
+    done = list(pool().map(compile_one, code.values(), [arch] * len(code), chunksize=1))
     return [
         {
             "launches": len(launches),
@@ -105,6 +101,12 @@ def build(options: Options, find: Callable[[], list[Any]]) -> list[Row]:
             "bad": any(failure for _, failure in done),
         }
     ]
+
+
+@functools.cache
+def pool() -> ProcessPoolExecutor:
+    """The same processes for all groups: each takes seconds to import what it needs."""
+    return ProcessPoolExecutor(jobs(), mp_context=multiprocessing.get_context("spawn"))
 
 
 def jobs() -> int:

@@ -57,7 +57,8 @@ def planned_calls() -> Iterator[Callable[[], object]]:
         for s in shapes(model):
             x = device.empty_activation((s.n, s.size, s.size, s.channels), kind)
             gy = device.empty_activation((s.n, s.out, s.out, s.maps), kind)
-            yield from ours(s, x, device.empty(s.weight, kind), gy, precision).values()
+            make = device.empty_activation if precision == "bf16" else device.empty
+            yield from ours(s, x, make(s.weight, kind), gy, precision).values()
 
 
 def ours(s: Shape, x: Any, w: Any, gy: Any, precision: str) -> dict[str, Callable[[], Any]]:
@@ -125,7 +126,7 @@ def layer(s: Shape, model: str, precision: str) -> list[Row]:
     from bench.gpu.torch_steps import allow_tf32
 
     x, w, gy = tensors(s, precision)
-    mine = ours(s, to_alikit(x), to_alikit(w, activation=False), to_alikit(gy), precision)
+    mine = ours(s, to_alikit(x), to_alikit(w, activation=precision == "bf16"), to_alikit(gy), precision)
     allow_tf32(False)
     exact = theirs(s, *(a.float() for a in (x, w, gy)))
     wanted = {name: exact[name]() for name in PASSES[:3]}

@@ -18,7 +18,8 @@ class Options:
     out      folder of rows, logs and runs
     data     folder of the real SVHN, or None for drawn house numbers
     seconds  of real training
-    scale    factor on the time that timed samples may take
+    scale    factor on the parts' budgets
+    only     of each part the items with this in their name
     """
 
     device: str = "cuda"
@@ -26,6 +27,7 @@ class Options:
     data: str | None = None
     seconds: float = 60.0
     scale: float = 1.0
+    only: str = ""
 
     @property
     def timed(self) -> bool:
@@ -54,16 +56,19 @@ class Part(NamedTuple):
 
     module   in bench.gpu, with `items(options) -> list[Item]` and `table(rows) -> list[str]`
     budget   seconds; items that do not fit are named and left out
+    timed    whether nothing else may run meanwhile
     """
 
     name: str
     title: str
     module: str
     budget: float
+    timed: bool = False
 
     def items(self, options: Options) -> list[Item]:
         """What it does, in order; imports what it needs, so that only a worker asks."""
-        return import_module(f"bench.gpu.{self.module}").items(options)
+        items: list[Item] = import_module(f"bench.gpu.{self.module}").items(options)
+        return [item for item in items if options.only in item.name]
 
     def table(self, rows: list[Row]) -> list[str]:
         """The short table of whatever rows there are."""

@@ -36,15 +36,20 @@ def command(part: Part, start: int, options: Options) -> list[str]:
 
 
 class Reader:
-    """Lines of a pipe as messages, with a time limit; None at the end of the pipe."""
+    """Lines of a pipe as messages, with a time limit; None at the end of the pipe, which is closed then."""
 
     def __init__(self, pipe: IO[str]):
         self.messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        threading.Thread(target=self._read, args=(pipe,), daemon=True).start()
+        self.thread = threading.Thread(target=self._read, args=(pipe,), daemon=True)
+        self.thread.start()
 
     def _read(self, pipe: IO[str]) -> None:
-        for line in pipe:
-            self.messages.put(json.loads(line))
+        with pipe:
+            for line in pipe:
+                try:
+                    self.messages.put(json.loads(line))
+                except ValueError:  # no message
+                    print(line, end="", file=sys.stderr)
         self.messages.put(None)
 
     def next(self, seconds: float) -> dict[str, Any] | None:
@@ -61,7 +66,7 @@ class PartRun:
     def __init__(self, part: Part, options: Options, deadline: float, keep: Callable[[Row], None], make: Command):
         self.part, self.options, self.deadline, self.keep, self.make = part, options, deadline, keep, make
         self.rows: list[Row] = []
-        self.names: list[str] = []
+        self.names: list[str] | None = None  # not told yet
         self.current: int | None = None
         self.limit = 0.0
         self.next_item = 0
@@ -71,10 +76,16 @@ class PartRun:
         for _ in range(RESTARTS):
             if self._worker(environment):
                 break
-        left = self.names[self.next_item :]
-        if left or not self.names:
-            self._row({"item": "not run", "failed": f"{len(left)} left out: {', '.join(left) or 'everything'}"})
+        left = ["everything"] if self.names is None else self.names[self.next_item :]
+        if left:
+            self._row({"item": "not run", "failed": f"{len(left)} left out: {', '.join(left)}"})
         return self.rows
+
+    def _name(self, number: int | None) -> str:
+        return "start" if self.names is None or number is None else self.names[number]
+
+    def _over(self) -> bool:
+        return self.names is not None and self.next_item == len(self.names)
 
     def _row(self, row: Row) -> None:
         row = {"part": self.part.name, **row}
@@ -104,9 +115,8 @@ class PartRun:
             return self._too_late()
         finally:
             stop(process)
-        if self.names and self.next_item == len(self.names):
-            return True
-        return self._died(process.returncode, log)
+            reader.thread.join(5)  # the process is gone, so the pipe ends
+        return self._over() or self._died(process.returncode, log)
 
     def _take(self, message: dict[str, Any]) -> None:
         if "items" in message:
@@ -122,8 +132,7 @@ class PartRun:
             self.limit = time.monotonic() + STARTING
 
     def _fail(self, why: str, **more: Any) -> None:
-        name = "start" if self.current is None else self.names[self.current]
-        self._row({"item": name, "failed": why, **more})
+        self._row({"item": self._name(self.current), "failed": why, **more})
 
     def _too_late(self) -> bool:
         """After a time limit: the part's own ends it, an item's only skips the item."""
@@ -136,14 +145,13 @@ class PartRun:
 
     def _died(self, code: int, log: Path) -> bool:
         """After a worker that left before its last item."""
-        if self.current is not None and any(r["item"] == self.names[self.current] and "failed" in r for r in self.rows):
-            self.next_item = self.current + 1  # it raised, and the device did not survive
-            return self.next_item == len(self.names)
-        self._fail(f"the process died (exit code {code})", log=log.read_text(encoding="utf-8")[-TAIL:])
+        name = self._name(self.current)
+        if not any(row["item"] == name and "failed" in row for row in self.rows):  # else it raised, and so ended
+            self._fail(f"the process died (exit code {code})", log=log.read_text(encoding="utf-8")[-TAIL:])
         if self.current is None:
             return True
         self.next_item = self.current + 1
-        return self.next_item == len(self.names)
+        return self._over()
 
 
 def stop(process: subprocess.Popen[str], patience: float = 3.0) -> None:
@@ -161,14 +169,18 @@ def run_part(
     part: Part, options: Options, seconds: float, keep: Callable[[Row], None], make: Command = command
 ) -> list[Row]:
     """Runs a part within `seconds`; its rows, each also given to `keep` at once."""
-    environment = {**os.environ, **interpreted(options)}
-    return PartRun(part, options, time.monotonic() + seconds, keep, make).run(environment)
+    return PartRun(part, options, time.monotonic() + seconds, keep, make).run(environment(options))
 
 
-def interpreted(options: Options) -> dict[str, str]:
-    """What the environment of a process needs for the interpreted device."""
-    if options.timed:
-        return {}
+def environment(options: Options) -> dict[str, str]:
+    """A worker's: caches that live as long as the rows, and what the interpreted device needs."""
+    caches = {"ALIKIT_CACHE": "cache", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
+    folders = {name: str(Path(options.out) / folder) for name, folder in caches.items()}
+    return {**folders, **os.environ, **({} if options.timed else interpreted())}
+
+
+def interpreted() -> dict[str, str]:
+    """What makes a process interpret kernels."""
     from alikit.kernels.launch import INTERPRETED
 
     return dict(INTERPRETED)

@@ -108,7 +108,9 @@ def compiled(peer: Peer, static: Static, mode: str) -> Step:
         x = peer.batch(static.images, static.rows)
         return x, peer.noise(static.batch), peer.noise(static.batch)
 
-    traced = make_fx(gradients(peer))(named, running, *inputs())
+    # tracing runs the step: on other running statistics, or they would begin with a batch more
+    spare = {name: tuple(value.clone() for value in values) for name, values in running.items()}
+    traced = make_fx(gradients(peer))(named, spare, *inputs())
     put_back(peer, named, running)
     fast = torch.compile(traced, dynamic=False, mode=mode)
 
@@ -129,7 +131,7 @@ def gradients(peer: Peer) -> Callable[..., Any]:
         with peer.precision():
             losses = peer.losses(x, z, eps)
         of_d, of_g = peer.gradients(losses)
-        return losses, of_d, of_g
+        return (losses[0].detach(), losses[1].detach()), of_d, of_g
 
     return run
 

@@ -18,6 +18,7 @@ import sys
 import traceback
 from typing import Any
 
+from alikit import startup
 from bench.gpu.part import Options
 from bench.gpu.parts import PARTS
 
@@ -64,8 +65,12 @@ def alive() -> bool:
 
 
 def main(name: str, start: str, options: str) -> None:
-    """Serves one part."""
+    """Serves one part, with BLAS and threads as alikit's commands have them."""
     pipe = replies()
+    startup.prepare()
+    from alikit import set_threads
+
+    set_threads(startup.default_threads())
     serve(PARTS[name], int(start), Options(**json.loads(options)), pipe)
 
 
