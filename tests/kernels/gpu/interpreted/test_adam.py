@@ -7,6 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from triton.runtime import interpreter
 
 from alikit.kernels import device
 from alikit.kernels.cpu import adam as cpu
@@ -96,6 +97,18 @@ def test_steps_equal_the_cpu_s(put: Callable, stream: Callable) -> None:
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, wanted, rtol=1e-6)
         problem.compare()
+
+
+def test_programs_of_all_tensors_may_run_in_turns(
+    put: Callable, stream: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tensors one after the other would not show that they count their programs apart."""
+    place, builder = interpreter.interpreter_builder.set_grid_idx, interpreter.interpreter_builder
+    monkeypatch.setattr(builder, "set_grid_idx", lambda i, j, k: place(i // 2 + i % 2 * builder.grid_dim[0] // 2, j, k))
+    problem = Problem(put, stream, [((8 * n,), 1, None) for n in (3, 5)])
+    found, wanted = problem.step(problem.grads("g"), 2)
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    problem.compare()
 
 
 @pytest.mark.parametrize("updates", [0, 4, 10**6 - 1])
