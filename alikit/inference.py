@@ -15,15 +15,14 @@ import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from alikit import ops
 from alikit.autograd import Tensor, no_grad
 from alikit.errors import DataError
-from alikit.models import Generative
-from alikit.nn import Layer, Pass
+from alikit.models import Generative, hidden
+from alikit.models.hidden import Examined
+from alikit.nn import Pass
 from alikit.training import runs, state
 from alikit.training.config import Config
 
@@ -31,19 +30,6 @@ CHUNK = 100
 HIDDEN_LAYERS = 3  # of the encoder, counted from its end, whose outputs are features (method 6.1)
 TOWER_LAYERS = 2  # of D's tower on x
 PATHS = ("linear", "spherical")
-
-
-class Examined(NamedTuple):
-    """What the encoder makes of N images, float32.
-
-    mu, sigma, z   (N, nz): of q(z | x), and a sample of it
-    hidden         (N, F): its last three hidden layers' batch norm outputs, before the leaky ReLU, end to end
-    """
-
-    mu: np.ndarray
-    sigma: np.ndarray
-    z: np.ndarray
-    hidden: np.ndarray
 
 
 class Model:
@@ -97,17 +83,14 @@ class Model:
         """
         if not self.gaussian:
             raise ValueError("examine: this run has no Gaussian encoder, no mu and sigma")
-        x, how, nz = self._input(x), Pass(seed=seed), self.nz
+        x, how = self._input(x), Pass(seed=seed)
         if not len(x):
             raise ValueError("examine: there are no images")
-        layers, rows = self.networks.encoder.layers, []
+        rows = []
         with no_grad():
             for a in range(0, len(x), CHUNK):
-                hidden, y = _walk(layers[:-1], Tensor(x[a : a + CHUNK]), HIDDEN_LAYERS)
-                codes = layers[-1](y, how)
-                z = ops.gaussian_sample(codes, how._replace(step=first + a).stream("eps"))
-                mu, log_sigma = (codes.data[..., k * nz : (k + 1) * nz].reshape(-1, nz) for k in (0, 1))
-                rows.append(Examined(mu, np.exp(log_sigma), z.data.reshape(-1, nz), np.concatenate(hidden, axis=1)))
+                part = Tensor(x[a : a + CHUNK])
+                rows.append(hidden.examine(self.networks, part, how._replace(step=first + a), HIDDEN_LAYERS))
         return Examined(*(np.concatenate(column) for column in zip(*rows, strict=True)))
 
     def features(self, x: np.ndarray, seed: int = 0, code: str = "sample") -> np.ndarray:
@@ -131,8 +114,8 @@ class Model:
         x, layers, parts = self._input(x), discriminator.x.layers, []
         with no_grad():
             for a in range(0, len(x), CHUNK):
-                hidden, _ = _walk(layers, Tensor(x[a : a + CHUNK]), TOWER_LAYERS)
-                parts.append(np.concatenate(hidden, axis=1))
+                kept, _ = hidden.walk(layers, Tensor(x[a : a + CHUNK]), Pass(), TOWER_LAYERS)
+                parts.append(np.concatenate(kept, axis=1))
         return np.concatenate(parts)
 
     def decode(self, z: np.ndarray) -> np.ndarray:
@@ -202,29 +185,6 @@ def between(a: np.ndarray, b: np.ndarray, steps: int, path: str = "linear") -> n
         arcs = np.sin((1 - t) * angle) / sine, np.sin(t * angle) / sine
         weights = np.where(circle, arcs[0], weights[0]), np.where(circle, arcs[1], weights[1])
     return (weights[0] * a + weights[1] * b).astype(np.float32)
-
-
-def _walk(layers: list[Layer], x: Tensor, last: int) -> tuple[list[np.ndarray], Tensor]:
-    """Runs layers in evaluation mode: what the `last` ones give before their leaky ReLU, (N, features) each, and y.
-
-    The leaky ReLU is inverted, y / slope where y is negative: exact to float32's rounding, and the layers stay whole.
-    """
-    kept = []
-    for place, layer in enumerate(layers):
-        x = layer(x, Pass())
-        if place >= len(layers) - last:
-            slope = _leak(layer)
-            y = x.data if slope == 1.0 else np.where(x.data < 0, x.data / np.float32(slope), x.data)
-            kept.append(y.reshape(len(y), -1))
-    return kept, x
-
-
-def _leak(layer: Layer) -> float:
-    """The slope of a layer's leaky ReLU; 1 where it has none, or one that cannot be inverted."""
-    if layer.norm is not None:
-        return layer.norm.slope or 1.0
-    activation = layer.conv.activation
-    return activation.value or 1.0 if activation.name == "leaky_relu" else 1.0
 
 
 def _joined(parts: list[np.ndarray], empty: tuple[int, ...]) -> np.ndarray:

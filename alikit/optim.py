@@ -1,7 +1,8 @@
 """Adam over one flat buffer, and the moving average of weights.
 
 An optimiser moves the arrays of its parameters into one buffer and leaves each Parameter a view of its part, so that a
-step is one kernel call however many parameters there are.
+step is one kernel call however many parameters there are. Where kernels read weights of lower precision, the buffer
+holds the masters, and that call writes the rounded copies along.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from alikit.backend import array_module
 from alikit.nn import Parameter
@@ -26,15 +29,45 @@ class AdamSettings(NamedTuple):
 
 
 class FlatBuffer:
-    """Parameters end to end in one array; each Parameter's data becomes a view of it."""
+    """Parameters end to end in one array; each Parameter's master becomes a view of it.
 
-    def __init__(self, named: Sequence[tuple[str, Parameter]]):
+    low   a dtype: weights of four dimensions are computed with in rounded copies of it. Their pixels begin at multiples
+          of 16 bytes, as kernels like to read them; what lies between is zero
+    """
+
+    def __init__(self, named: Sequence[tuple[str, Parameter]], low: Any = None):
         self.names = [name for name, _ in named]
         self.parameters = [p for _, p in named]
-        xp = array_module(self.parameters[0].data)
-        self.data = xp.concatenate([p.data.reshape(-1) for p in self.parameters])
+        xp = array_module(self.parameters[0].master)
+        self.data = xp.concatenate([p.master.reshape(-1) for p in self.parameters])
         for parameter, view in zip(self.parameters, self.views(self.data), strict=True):
-            parameter.data = view
+            parameter.master = parameter.data = view
+        if low is not None:
+            self._add_copies(xp, np.dtype(low))
+
+    def _add_copies(self, xp: Any, low: np.dtype) -> None:
+        weights = [p for p in self.parameters if p.ndim == 4]
+        unit = max(1, 16 // low.itemsize)
+        shapes = [(*p.shape[:-1], -(-p.shape[-1] // unit) * unit) for p in weights]
+        self.low = xp.zeros(sum(map(math.prod, shapes)), low)
+        start = 0
+        for parameter, shape in zip(weights, shapes, strict=True):
+            size = math.prod(shape)
+            parameter.data = self.low[start : start + size].reshape(shape)[..., : parameter.shape[-1]]
+            parameter.refresh()
+            start += size
+
+    @property
+    def copies(self) -> list[Any] | None:
+        """For each parameter its copy of lower precision, or None; None without any."""
+        found = [None if p.data is p.master else p.data for p in self.parameters]
+        return found if any(copy is not None for copy in found) else None
+
+    def assign(self, values: Any) -> None:
+        """Gives all masters other values, and their copies with them."""
+        self.data[...] = values
+        for parameter in self.parameters:
+            parameter.refresh()
 
     def views(self, flat: Any) -> list[Any]:
         """The parts of a buffer laid out like this one, in the parameters' shapes."""
@@ -49,12 +82,14 @@ class FlatBuffer:
 class Adam:
     """Adam (Kingma & Ba 2015) as Blocks runs it: theta -= a_t m / (sqrt(v) + eps).
 
-    adam = Adam(list(model.named_parameters()), AdamSettings())
-    norms = adam.step(gradients)
+        adam = Adam(list(model.named_parameters()), AdamSettings())
+        norms = adam.step(gradients)
+
+    low   as in `FlatBuffer`
     """
 
-    def __init__(self, named: Sequence[tuple[str, Parameter]], settings: AdamSettings):
-        self.flat = FlatBuffer(named)
+    def __init__(self, named: Sequence[tuple[str, Parameter]], settings: AdamSettings, low: Any = None):
+        self.flat = FlatBuffer(named, low)
         self.settings = settings
         xp = array_module(self.flat.data)
         self.m, self.v = xp.zeros_like(self.flat.data), xp.zeros_like(self.flat.data)
@@ -67,7 +102,7 @@ class Adam:
     def step(self, grads: Sequence[Any], clock: Any = None) -> Any:
         """Moves all parameters.
 
-        grads   one array for each parameter, in order
+        grads   one array for each parameter, in order; a weight's may be partial sums, (S, O, kH, kW, C)
         clock   a device's [seed, step, updates], from which t is read there; by default t is the count of steps
 
         Returns the squared norm of each gradient, (len(grads),) float64, not finite where the gradient is not.
@@ -83,6 +118,7 @@ class Adam:
             beta1=self.settings.beta1,
             beta2=self.settings.beta2,
             eps=self.settings.eps,
+            out_low=self.flat.copies,
         )
 
     def state(self) -> dict[str, Any]:
@@ -93,7 +129,7 @@ class Adam:
     def load_state(self, state: dict[str, Any], steps: int) -> None:
         """Copies the moments and sets the number of steps taken."""
         for name, array in self.state().items():
-            array[...] = state[name]
+            array[...] = array_module(array).asarray(state[name])
         self.steps = steps
 
 
@@ -112,11 +148,11 @@ class EMA:
     def applied(self) -> Iterator[None]:
         """Inside, the parameters hold their averages."""
         current = self.flat.data.copy()
-        self.flat.data[...] = self.average
+        self.flat.assign(self.average)
         try:
             yield
         finally:
-            self.flat.data[...] = current
+            self.flat.assign(current)
 
     def state(self) -> dict[str, Any]:
         """Name -> average, by parameter."""
@@ -125,4 +161,4 @@ class EMA:
     def load_state(self, state: dict[str, Any]) -> None:
         """Copies the averages."""
         for name, array in self.state().items():
-            array[...] = state[name]
+            array[...] = array_module(array).asarray(state[name])

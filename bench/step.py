@@ -169,14 +169,17 @@ def torch_step(model: str, options: Options) -> Workload:
     return Workload({"step": step}, answer=partial(answer_torch, model, images))
 
 
-def answer_torch(model: str, images: Any, probe: Arrays, lr: float = 1e-4) -> dict[str, Any]:
-    """One step of the peer from the probe's parameters and random numbers; updates by Adam as spec 3.1 has it."""
+def answer_torch(model: str, images: Any, probe: Arrays, lr: float = 1e-4, device: str = "cpu") -> dict[str, Any]:
+    """One step of the peer from the probe's parameters and random numbers; updates by Adam as spec 3.1 has it.
+
+    images  on that device already
+    """
     import torch
 
     from bench.torch_peer import Peer, channels_first, channels_last
 
-    given = {name: torch.from_numpy(array) for name, array in probe.items()}
-    peer = Peer(model, dtype=given["prior"].dtype)
+    given = {name: torch.from_numpy(array).to(device) for name, array in probe.items()}
+    peer = Peer(model, dtype=given["prior"].dtype, device=device)
     peer.load({name[10:]: value for name, value in given.items() if name.startswith("parameter/")})
     masks = {name[5:]: channels_first(value) for name, value in given.items() if name.startswith("mask/")}
     z, eps = (channels_first(given[name]) if peer.images else given[name].flatten(1) for name in ("prior", "eps"))
@@ -189,7 +192,7 @@ def answer_torch(model: str, images: Any, probe: Arrays, lr: float = 1e-4) -> di
             found[f"update/{name}"] = channels_last(-lr * g / (g.abs() + 1e-8 / (1 - 0.999) ** 0.5))
     found |= _statistics(peer, len(x))
     shapes = {name: probe[f"parameter/{name.split('/')[1]}"].shape for name in found if name[0] in "gu"}
-    arrays = {name: value.numpy() for name, value in found.items()}
+    arrays = {name: value.cpu().numpy() for name, value in found.items()}
     arrays["batch"] = arrays["batch"] if peer.images else arrays["batch"][:, None, None, :]
     return {name: a.reshape(shapes[name]) if name in shapes else a for name, a in arrays.items()}
 

@@ -21,11 +21,12 @@ class Counters(NamedTuple):
     """Names one stream of random numbers: (seed, step, stream); the element's position completes the counter.
 
     The generator is Philox4x64-10 (Salmon et al. 2011) with key (seed, 0) and counter (block, 0, step, stream).
-    The same counters give the same numbers on every machine, after a resume and in a backward pass.
+    The same counters give the same numbers on every machine, after a resume and in a backward pass. On a device `step`
+    may be the clock, an int64 array [seed, step, updates] there, from which both are then read.
     """
 
     seed: int
-    step: int
+    step: Any
     stream: int
 
 

@@ -153,10 +153,7 @@ class Uploads(list):
     def upload(self) -> None:
         """Copies every content to its array."""
         for array, values in self:
-            if isinstance(array, DeviceArray):
-                array[...] = values
-            else:
-                array.set(values)
+            array.set(values)
 
 
 @contextlib.contextmanager

@@ -47,15 +47,16 @@ class Graph:
     """A captured sequence of launches.
 
     launch()   enqueues all of them on the stream they were captured on
+    stream     that stream
     """
 
     def __init__(self, graph: Any, stream: Any, keep: Any):
-        self._graph, self._stream = graph, stream
+        self._graph, self.stream = graph, stream
         #: whatever the graph reads or writes: its arrays, tables and their pool
         self._keep = keep
 
     def launch(self) -> None:
-        self._graph.launch(self._stream)
+        self._graph.launch(self.stream)
 
 
 class GraphMemory:

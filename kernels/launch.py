@@ -29,6 +29,8 @@ __all__ = ["Int64", "Launch", "Launches", "Work", "arch", "compiled", "jit", "la
 
 MODES = ("cuda", "interpreted", "plan")
 PLAN_ARCH = 90
+#: what a process's environment says where kernels are to be interpreted, from its start on
+INTERPRETED = {"TRITON_INTERPRET": "1"}
 
 
 class _State:
@@ -40,7 +42,7 @@ class _State:
 def mode() -> str:
     """Where arrays are made and kernels run: "cuda", or "interpreted" where TRITON_INTERPRET=1, or as `use` said."""
     if _State.mode is None:
-        _State.mode = "interpreted" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
+        _State.mode = "interpreted" if os.environ.items() >= INTERPRETED.items() else "cuda"
     return _State.mode
 
 

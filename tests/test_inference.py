@@ -9,7 +9,8 @@ import pytest
 import alikit
 from alikit.autograd import Tensor
 from alikit.errors import DataError
-from alikit.inference import Model
+from alikit.inference import Model, between
+from alikit.models import SPECS
 from alikit.nn import Pass
 from alikit.training import checkpoint, runs, state
 from alikit.training.config import PRESETS
@@ -175,3 +176,139 @@ def test_what_cannot_be_loaded(tmp_path: Path, run: tuple[Path, Trainer]) -> Non
     checkpoint.save(path, arrays, meta)
     with pytest.raises(DataError, match=r"does not hold the state of its model \(load_state: missing decoder"):
         alikit.load(path)
+
+
+def by_hand(layer, x: np.ndarray) -> np.ndarray:
+    """A layer's output before its leaky ReLU, in float64: convolution by its definition, population statistics."""
+    weight, stride = layer.conv.weight.data.astype(np.float64), layer.conv.stride
+    k, side = weight.shape[1], (x.shape[1] - weight.shape[1]) // stride + 1
+    y = np.empty((len(x), side, side, len(weight)))
+    for i in range(side):
+        for j in range(side):
+            patch = x[:, i * stride : i * stride + k, j * stride : j * stride + k]
+            y[:, i, j] = np.einsum("nabc,oabc->no", patch, weight)
+    if layer.norm is None:
+        return y + (0 if layer.conv.bias is None else layer.conv.bias.data)
+    norm = layer.norm
+    scaled = (y - norm.buffers["running_mean"]) / norm.buffers["running_std"]
+    return norm.gamma.data * scaled + norm.beta.data
+
+
+def leaky(y: np.ndarray, slope: float = 0.01) -> np.ndarray:
+    return np.where(y > 0, y, slope * y)
+
+
+def test_features_are_batch_norm_outputs_before_the_leaky_relu(model: Model, x: np.ndarray) -> None:
+    y, outputs = x.astype(np.float64), []
+    layers = model.networks.encoder.layers
+    for layer in layers[:-1]:
+        outputs.append(by_hand(layer, y))
+        y = leaky(outputs[-1])
+    codes = by_hand(layers[-1], y).reshape(7, -1)
+    hidden = np.concatenate([out.reshape(7, -1) for out in outputs[-3:]], axis=1)
+    assert (hidden < 0).any()
+    found = model.examine(x, seed=3)
+    np.testing.assert_allclose(found.hidden, hidden, rtol=1e-3, atol=1e-4 * np.abs(hidden).max())
+    np.testing.assert_allclose(found.mu, codes[:, :5], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found.sigma, np.exp(codes[:, 5:]), rtol=1e-3)
+    np.testing.assert_allclose(model.posterior(x)[1], found.sigma, rtol=1e-5)
+    np.testing.assert_array_equal(model.encode(x, seed=3), found.z)
+    np.testing.assert_array_equal(model.features(x, 3), np.concatenate([found.z, found.hidden], axis=1))
+    np.testing.assert_array_equal(model.features(x, code="mu")[:, :5], found.mu)
+
+
+def test_features_of_d_are_those_of_its_image_tower(model: Model, x: np.ndarray) -> None:
+    y, outputs = x.astype(np.float64), []
+    for layer in model.networks.discriminator.x.layers:
+        outputs.append(by_hand(layer, y))
+        y = leaky(outputs[-1])
+    wanted = np.concatenate([out.reshape(7, -1) for out in outputs[-2:]], axis=1)
+    found = model.discriminator_features(x)
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_the_paper_s_features_have_5376_numbers() -> None:
+    """Shapes alone: the last three hidden layers of the tables, and z."""
+    rows = SPECS["svhn"].encoder[-4:-1]
+    assert sum(row.maps * row.size**2 for row in rows) + SPECS["svhn"].nz == 5376
+
+
+def test_pieces_of_a_list_are_examined_as_the_whole(model: Model, stream) -> None:
+    x = stream("x").integers(0, 256, (130, 32, 32, 3), np.uint8)
+    whole, pieces = model.examine(x, 2), [model.examine(x[:100], 2), model.examine(x[100:], 2, first=100)]
+    for name in ("mu", "sigma", "z", "hidden"):
+        joined = np.concatenate([getattr(piece, name) for piece in pieces])
+        np.testing.assert_array_equal(joined, getattr(whole, name))
+    np.testing.assert_array_equal(whole.z, model.encode(x, 2))
+    assert not np.array_equal(model.examine(x[100:], 2).z, pieces[1].z)
+
+
+def test_maxout_and_no_batch_norm_have_features_too(stream) -> None:
+    config = replace(PRESETS["cifar10"], width=0.04, nz=5, init_std=0.2)
+    model = Model(state.build_model(config), config, 0, False)
+    x = stream("x").random((3, 32, 32, 3), np.float32)
+    y = Tensor(x)
+    for layer in model.networks.discriminator.x.layers:
+        y = layer(y, Pass())
+    found = model.discriminator_features(x)
+    np.testing.assert_array_equal(found[:, -y.data[0].size :], y.data.reshape(3, -1))
+
+
+def test_who_has_no_features_says_so(x: np.ndarray) -> None:
+    points = Model(state.build_model(POINTS), POINTS, 0, False)
+    gan_config, vae_config = (replace(IMAGES, game=game) for game in ("gan", "vae"))
+    gan, vae = (Model(state.build_model(config), config, 0, False) for config in (gan_config, vae_config))
+    assert (points.gaussian, gan.gaussian, vae.gaussian) == (False, False, True)
+    for model, batch in ((points, np.zeros((2, 1, 1, 2))), (gan, x)):
+        with pytest.raises(ValueError, match="no Gaussian encoder"):
+            model.examine(batch)
+    assert gan.discriminator_features(x).shape[0] == 7
+    with pytest.raises(ValueError, match="no discriminator"):
+        vae.discriminator_features(x)
+    with pytest.raises(ValueError, match="there are no images"):
+        vae.examine(x[:0])
+
+
+def test_a_straight_line_between_codes(stream) -> None:
+    a, b = stream("a").normal(size=(2, 4)), stream("b").normal(size=(2, 4))
+    path = between(a, b, 5)
+    assert path.shape == (2, 5, 4)
+    for k, t in enumerate((0, 0.25, 0.5, 0.75, 1)):
+        np.testing.assert_allclose(path[:, k], (1 - t) * a + t * b, rtol=1e-6)
+
+
+def test_an_arc_between_codes_turns_evenly_and_keeps_their_length(stream) -> None:
+    a, b = stream("a").normal(size=(3, 6)), stream("b").normal(size=(3, 6))
+    b *= np.linalg.norm(a, axis=1, keepdims=True) / np.linalg.norm(b, axis=1, keepdims=True)
+    path = between(a, b, 7, "spherical")
+    np.testing.assert_allclose(path[:, 0], a, rtol=1e-6)
+    np.testing.assert_allclose(path[:, -1], b, rtol=1e-5)
+    lengths = np.linalg.norm(path, axis=2)
+    np.testing.assert_allclose(lengths, np.repeat(lengths[:, :1], 7, axis=1), rtol=1e-5)
+    cosines = (path[:, 1:] * path[:, :-1]).sum(axis=2) / lengths[:, :1] ** 2
+    np.testing.assert_allclose(cosines, np.repeat(cosines[:, :1], 6, axis=1), rtol=1e-5)
+    line = np.linalg.norm(between(a, b, 7), axis=2)
+    assert (line[:, 3] < lengths[:, 3]).all()
+
+
+def test_an_arc_of_no_angle_is_a_line() -> None:
+    a = np.array([[1.0, 2.0], [1.0, 2.0], [0.0, 0.0]])
+    b = np.array([[2.0, 4.0], [-1.0, -2.0], [1.0, 0.0]])
+    arc = between(a, b, 3, "spherical")
+    np.testing.assert_allclose(arc[:2], between(a, b, 3)[:2], atol=1e-6)
+    assert np.isfinite(arc).all()
+
+
+@pytest.mark.parametrize(("steps", "path"), [(1, "linear"), (3, "round")])
+def test_no_such_path(steps: int, path: str) -> None:
+    with pytest.raises(ValueError, match="between: "):
+        between(np.zeros((1, 2)), np.zeros((1, 2)), steps, path)
+
+
+def test_interpolation_decodes_sampled_codes_of_both_ends(model: Model, x: np.ndarray) -> None:
+    found = model.interpolate(x[:3], x[3:6], 4, seed=5)
+    assert found.shape == (3, 4, 32, 32, 3)
+    z = model.encode(x[:6], seed=5)
+    np.testing.assert_allclose(found[:, 0], model.decode(z[:3]), atol=1e-6)
+    np.testing.assert_allclose(found[:, 3], model.decode(z[3:]), atol=1e-6)
+    np.testing.assert_allclose(found[:, 1], model.decode(z[:3] * 2 / 3 + z[3:] / 3), atol=1e-5)

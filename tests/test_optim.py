@@ -10,6 +10,8 @@ from alikit.nn import Parameter
 from alikit.optim import EMA, Adam, AdamSettings, FlatBuffer
 
 SHAPES = {"a.weight": (3, 2, 2), "a.bias": (3,), "b.gamma": (1,)}
+#: with weights of four dimensions, of which the first does not fill whole 16 bytes in float16
+WEIGHTS = {"a.weight": (2, 1, 2, 3), "a.bias": (2,), "b.weight": (4, 1, 1, 8)}
 
 
 def named(rng: np.random.Generator, dtype: type = np.float64) -> list[tuple[str, Parameter]]:
@@ -136,3 +138,74 @@ def test_a_model_s_state_is_written_through_the_buffer() -> None:
     np.testing.assert_array_equal(adam.flat.data, np.concatenate([p.data.ravel() for p in adam.parameters]))
     assert adam.flat.data[0] == model.encoder.layers[0].conv.weight.data.flat[0]
     assert adam.flat.data[0] > 0.5
+
+
+def weights(rng: np.random.Generator) -> list[tuple[str, Parameter]]:
+    return [(name, Parameter(rng.standard_normal(shape).astype(np.float32))) for name, shape in WEIGHTS.items()]
+
+
+def assert_rounded(parameters: list[tuple[str, Parameter]], flat: FlatBuffer) -> None:
+    """Masters in float32 in the flat buffer; weights are computed with in their float16 roundings."""
+    for name, p in parameters:
+        assert p.master.dtype == np.float32
+        assert np.shares_memory(p.master, flat.data)
+        assert (p.data is p.master) == (p.ndim != 4), name
+        np.testing.assert_array_equal(p.data, p.master.astype(p.data.dtype), err_msg=name)
+    first = parameters[0][1].data
+    assert first.dtype == np.float16
+    assert first.strides[-2] == 16  # bytes from pixel to pixel
+    assert not first.base.reshape(-1)[: 2 * 2 * 8].reshape(-1, 8)[:, 3:].any()
+
+
+def test_weights_of_lower_precision_are_copies_of_their_masters(stream) -> None:
+    parameters = weights(stream("p"))
+    before = [p.data.copy() for _, p in parameters]
+    flat = FlatBuffer(parameters, np.float16)
+    assert_rounded(parameters, flat)
+    for (_, p), value in zip(parameters, before, strict=True):
+        np.testing.assert_array_equal(p.master, value)
+    assert [copy is None for copy in flat.copies or []] == [False, True, False]
+    assert FlatBuffer(weights(stream("p"))).copies is None
+    flat.assign(np.arange(float(flat.data.size), dtype=np.float32) / 7)
+    assert_rounded(parameters, flat)
+    assert parameters[1][1].data[0] == pytest.approx(12 / 7)
+
+
+def test_a_step_moves_masters_and_copies(stream) -> None:
+    """By partial sums of a weight's gradient, too."""
+    parameters, plain = weights(stream("p")), weights(stream("p"))
+    adam, other = Adam(parameters, AdamSettings(lr=0.01), np.float16), Adam(plain, AdamSettings(lr=0.01))
+    rng = stream("g")
+    grads = [rng.standard_normal(shape).astype(np.float32) for shape in WEIGHTS.values()]
+    parts = [np.stack([0.25 * grads[0], 0.75 * grads[0]]), *grads[1:]]
+    before = parameters[2][1].data.copy()
+    np.testing.assert_allclose(adam.step(parts), other.step(grads), rtol=1e-6)
+    np.testing.assert_allclose(adam.flat.data, other.flat.data, rtol=1e-6)
+    assert_rounded(parameters, adam.flat)
+    assert not np.array_equal(parameters[2][1].data, before)
+
+
+def test_the_average_of_masters_stands_in_for_the_copies(stream) -> None:
+    parameters = weights(stream("p"))
+    flat = FlatBuffer(parameters, np.float16)
+    current, ema = flat.data.copy(), EMA(flat, 0.5)
+    flat.assign(current + 1)
+    ema.update()
+    np.testing.assert_allclose(ema.average, current + 0.5, rtol=1e-6)
+    with ema.applied():
+        assert_rounded(parameters, flat)
+        np.testing.assert_array_equal(flat.data, ema.average)
+    assert_rounded(parameters, flat)
+    np.testing.assert_array_equal(flat.data, current + 1)
+
+
+def test_a_state_is_that_of_the_masters_and_is_loaded_into_both() -> None:
+    model, exact = build("mixture", width=0.02), build("mixture", width=0.02)
+    adam = Adam(model.generator_parameters(), AdamSettings(), np.float16)
+    assert {name: a.dtype for name, a in model.state().items()} == {n: a.dtype for n, a in exact.state().items()}
+    for name, array in exact.state().items():
+        np.testing.assert_array_equal(model.state()[name], array, err_msg=name)
+    model.load_state({name: array + np.float32(1 / 3) for name, array in model.state().items()})
+    weight = model.encoder.layers[0].conv.weight
+    np.testing.assert_array_equal(weight.data, weight.master.astype(np.float16))
+    assert adam.flat.data[0] == weight.master.flat[0] != weight.data.flat[0]

@@ -3,13 +3,16 @@
 Several losses may be walked over one graph, each towards its own Tensors. For each loss only the nodes that lie on a
 path to those Tensors are visited, and a node computes only the input gradients that lie on such a path, and of a stack
 along the batch only the rows that do: the generators' loss passes through the discriminator without touching its
-weights or the images it was given. The graph is released by the last walk, so that what the forward pass saved is freed
-while the gradients grow; `retain` keeps it.
+weights or the images it was given. A node that makes the whole gradient of a tensor may do a part of the next node's
+work as well (`folds`). The graph is released by the last walk, so that what the forward pass saved is freed while the
+gradients grow; `retain` keeps it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 from alikit.autograd.function import _RELEASED
@@ -41,11 +44,12 @@ def grad(
         raise ValueError(f"grad: {len(losses)} losses but {len(wrt)} lists of tensors")
     if gys is not None and len(gys) != len(losses):
         raise ValueError(f"grad: {len(losses)} losses but {len(gys)} upstream gradients")
-    order = _topological(losses)
+    order = topological(losses)
     results = []
     for i, (loss, tensors) in enumerate(zip(losses, wrt, strict=True)):
         last = not retain and i == len(losses) - 1
-        results.append(_walk(order, loss, tensors, None if gys is None else gys[i], release=last))
+        seed = _seed(loss, None if gys is None else gys[i])
+        results.append(Walk(order, loss, tensors).run(seed, release=last))
     return results
 
 
@@ -54,13 +58,13 @@ def backward(loss: Tensor, gy: Any = None) -> None:
 
     gy   upstream gradient, an array of the loss's shape; ones by default
     """
-    alive = [node.tensor() for node in _topological([loss]) if isinstance(node, Leaf)]
+    alive = [node.tensor() for node in topological([loss]) if isinstance(node, Leaf)]
     leaves = [leaf for leaf in alive if leaf is not None]
     for leaf, g in zip(leaves, grad([loss], [leaves], gys=[gy])[0], strict=True):
         leaf.grad = g if leaf.grad is None else leaf.grad + g
 
 
-def _topological(losses: Sequence[Tensor]) -> list[Any]:
+def topological(losses: Sequence[Tensor]) -> list[Any]:
     """All nodes behind the losses, creators before those that use them."""
     order: list[Any] = []
     seen: set[Any] = set()
@@ -81,67 +85,89 @@ def _topological(losses: Sequence[Tensor]) -> list[Any]:
     return order
 
 
-def _walk(
-    order: list[Any], loss: Tensor, wrt: Sequence[Tensor], gy: Any, release: bool, row_weights: Any = None
-) -> list[Any]:
-    """One walk from `loss`, releasing all nodes behind it if `release`.
+class Walk:
+    """One walk from a loss towards some Tensors.
 
-    With `row_weights`, gradients of parameters weigh the rows, and the nodes passed are released (`rows.py`).
+    order     all nodes behind the loss, creators first (`topological`);  wrt: the Tensors whose gradients are wanted
+    wanted    (creator, index) of each of them
+    reaches   node -> whether a path leads from it to a wanted Tensor through its inputs
+    cotangents  how many are stacked along the batch in each gradient (`stack.py`)
     """
-    wanted = {(t.creator, t.index) for t in wrt}
-    targets = {node for node, _ in wanted}
-    # node -> whether a path leads from it to a wanted Tensor through its inputs
-    reaches: dict[Any, bool] = {}
-    for node in order:
-        reaches[node] = any(e is not None and (e in wanted or reaches[e[0]]) for e in node.edges)
-    slots: dict[Any, list[Any]] = {loss.creator: _slot(loss.creator, loss.index, _seed(loss, gy))}
-    found: dict[tuple[Any, int], Any] = {}
-    for node in reversed(order):
-        gys = slots.pop(node, None)
-        if gys is not None:
-            if node in targets:
-                for index, g in enumerate(gys):
-                    if (node, index) in wanted:
-                        found[node, index] = g
-            if reaches[node]:
-                if row_weights is not None:
-                    _weigh(node, *row_weights)
-                _step(node, gys, wanted, reaches, slots)
-        walked = row_weights is not None and gys is not None and reaches[node]
-        if (release or walked) and not isinstance(node, Leaf):
-            node.release()
-    return [found.get((t.creator, t.index)) for t in wrt]
 
+    cotangents = 1
 
-def _step(node: Any, gys: list[Any], wanted: set, reaches: dict[Any, bool], slots: dict[Any, list[Any]]) -> None:
-    """Runs one node's backward and adds its input gradients to their creators' slots."""
-    everything = node.needs
-    node.needs = tuple(
-        [e is not None and (e in wanted or (reaches[e[0]] and e[0].rows_read(reaches, wanted))) for e in node.edges]
-    )
-    gxs = node.backward(*gys)
-    if type(gxs) is not tuple:
-        gxs = (gxs,)
-    for edge, need, gx in zip(node.edges, node.needs, gxs, strict=True):
-        if not need or gx is None:
-            continue
-        creator, index = edge
-        slot = slots.get(creator)
-        if slot is None:
-            slots[creator] = _slot(creator, index, gx)
-        elif slot[index] is None:
-            slot[index] = gx
-        else:  # never in place: the array may be another slot's too
-            slot[index] = slot[index] + gx
-    node.needs, node.row_weights = everything, None
+    def __init__(self, order: list[Any], loss: Tensor, wrt: Sequence[Tensor]):
+        self.order, self.loss, self.wrt = order, loss, wrt
+        self.wanted = wanted = {(t.creator, t.index) for t in wrt}
+        self.reaches: dict[Any, bool] = {}
+        for node in order:
+            self.reaches[node] = any(e is not None and (e in wanted or self.reaches[e[0]]) for e in node.edges)
+        self.slots: dict[Any, list[Any]] = {}
 
+    def leads(self, edge: tuple[Any, int] | None) -> bool:
+        """Whether an input's gradient is wanted, or on the way to one that is."""
+        return edge is not None and (edge in self.wanted or self.reaches[edge[0]])
 
-def _weigh(node: Any, weights: Any, parameters: set[Any]) -> None:
-    """Tells a node that holds parameters the weights of the rows."""
-    if any(e is not None and e[0] in parameters for e in node.edges):
-        if not node.weighs_rows:
-            raise ValueError(f"row_grad: {type(node).__name__} cannot weigh the rows of its parameters' gradients")
-        node.row_weights = weights
+    def run(self, seed: Any, *, release: bool, prepare: Callable[[Any], None] | None = None) -> list[Any]:
+        """Walks, and returns the gradient of each wanted Tensor, or None.
+
+        seed     upstream gradient of the loss
+        release  whether the whole graph behind the loss is released
+        prepare  called with each node before its backward; the nodes passed are then released
+        """
+        self.slots[self.loss.creator] = _slot(self.loss.creator, self.loss.index, seed)
+        found: dict[tuple[Any, int], Any] = {}
+        targets = {node for node, _ in self.wanted}
+        for node in reversed(self.order):
+            gys = self.slots.pop(node, None)
+            if gys is not None:
+                if node in targets:
+                    for index, g in enumerate(gys):
+                        if (node, index) in self.wanted:
+                            found[node, index] = g
+                if self.reaches[node]:
+                    if prepare is not None:
+                        prepare(node)
+                    self._step(node, gys)
+            walked = prepare is not None and gys is not None and self.reaches[node]
+            if (release or walked) and not isinstance(node, Leaf):
+                node.release()
+        return [found.get((t.creator, t.index)) for t in self.wrt]
+
+    def _step(self, node: Any, gys: list[Any]) -> None:
+        """Runs one node's backward and adds its input gradients to their creators' slots."""
+        everything, wanted = node.needs, self.wanted
+        node.needs = needs = tuple(
+            [e is not None and (e in wanted or (self.reaches[e[0]] and e[0].rows_read(self))) for e in node.edges]
+        )
+        if node.takes_folds:
+            node.folds = tuple([self._fold(e) if need else None for e, need in zip(node.edges, needs, strict=True)])
+        gxs = node.backward(*gys)
+        if type(gxs) is not tuple:
+            gxs = (gxs,)
+        for edge, need, gx in zip(node.edges, needs, gxs, strict=True):
+            if not need or gx is None:
+                continue
+            creator, index = edge
+            slot = self.slots.get(creator)
+            if slot is None:
+                self.slots[creator] = _slot(creator, index, gx)
+            elif slot[index] is None:
+                slot[index] = gx
+            else:  # never in place: the array may be another slot's too
+                slot[index] = slot[index] + gx
+        node.needs, node.row_weights, node.folds = everything, None, ()
+
+    def _fold(self, edge: tuple[Any, int]) -> Any:
+        """What an input's creator would have its user do, where that user makes the whole gradient."""
+        if edge in self.wanted or self._users[edge] > 1 or getattr(edge[0], "outputs", 1) > 1:
+            return None
+        return edge[0].fold()
+
+    @cached_property
+    def _users(self) -> Counter:
+        """(creator, index) -> how many inputs of nodes it is."""
+        return Counter([e for node in self.order for e in node.edges if e is not None])
 
 
 def _slot(node: Any, index: int, g: Any) -> list[Any]:

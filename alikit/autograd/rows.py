@@ -10,29 +10,42 @@ of one loss by the quotient of both weights, avoids that quotient's exp(|l|).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
-from alikit.autograd.backward import _topological, _walk
+from alikit.autograd.backward import Walk, topological
 from alikit.autograd.tensor import Tensor
+from alikit.backend import array_module
 
 
 def row_grad(
-    y: Tensor, parameters: Sequence[Tensor], weights: Any, inputs: Sequence[tuple[Tensor, Any]]
+    y: Tensor, parameters: Sequence[Tensor], weights: Any, inputs: Sequence[Tensor]
 ) -> tuple[list[Any], list[Any]]:
-    """Gradients of sum_i w_i y_i in the parameters and of sum_i v_i y_i in the inputs, in one walk.
+    """Gradients of sum_i w_i y_i in the parameters and of y_i in the inputs' rows, in one walk.
 
     y            (N, 1, ...), row i a function of row i of whatever it is computed from
     parameters   leaves; weights: (N, ...) array like y, the w of their loss
-    inputs       (Tensor, v) pairs: a Tensor whose rows are some of the batch's, and the v of those rows, (M, 1, ...)
+    inputs       Tensors whose rows are some of the batch's
 
-    Returns the gradients of the parameters and of the inputs; what lies behind the inputs is kept for a
-    walk on from there, the rest of the graph is released.
+    Returns the gradients of the parameters, and u for the inputs: whoever has another loss weighs their rows
+    (`scale_rows`). What lies behind the inputs is kept for a walk on from there, the rest of the graph is released.
     ValueError where a parameter belongs to a Function that cannot weigh rows.
     """
-    wrt = [*parameters, *(x for x, _ in inputs)]
-    found = _walk(
-        _topological([y]), y, wrt, None, release=False, row_weights=(weights, {p.creator for p in parameters})
-    )
-    grads = found[: len(parameters)]
-    units = zip(found[len(parameters) :], inputs, strict=True)
-    return grads, [u * v.reshape(-1, *(1,) * (u.ndim - 1)) for u, (_, v) in units]
+    leaves = {p.creator for p in parameters}
+
+    def prepare(node: Any) -> None:
+        """Tells a node that holds parameters the weights of the rows."""
+        if any(e is not None and e[0] in leaves for e in node.edges):
+            if not node.weighs_rows:
+                raise ValueError(f"row_grad: {type(node).__name__} cannot weigh the rows of its parameters' gradients")
+            node.row_weights = weights
+
+    walk = Walk(topological([y]), y, [*parameters, *inputs])
+    found = walk.run(_ones(array_module(y.data), tuple(y.shape), y.dtype), release=False, prepare=prepare)
+    return found[: len(parameters)], found[len(parameters) :]
+
+
+@lru_cache(maxsize=16)
+def _ones(xp: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Ones, made once: on a device every step would launch something to make them again."""
+    return xp.ones(shape, dtype)

@@ -20,6 +20,9 @@ class Leaf:
     def __init__(self, tensor: Tensor):
         self.tensor = weakref.ref(tensor)  # the Tensor holds its creator already: no cycle
 
+    def fold(self) -> None:
+        """Nothing: a leaf's gradient is the end."""
+
 
 class Tensor:
     """An array in the graph.

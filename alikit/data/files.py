@@ -30,8 +30,10 @@ class Published(NamedTuple):
 
 def user_cache() -> Path:
     """The user's cache folder for alikit (on Linux $XDG_CACHE_HOME/alikit or ~/.cache/alikit); it may not exist yet."""
-    from platformdirs import user_cache_path
-
+    try:
+        from platformdirs import user_cache_path
+    except ImportError:  # an installation without its dependencies can still read data that are at hand
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "alikit"
     return user_cache_path("alikit", appauthor=False)
 
 

@@ -24,7 +24,8 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     root = vectors * np.sqrt(np.clip(values, 0, None))  # a root of S_a up to a rotation, which the spectrum ignores
     inner = np.linalg.eigvalsh(root.T @ cov_b @ root)
     shift = np.square(mean_a - mean_b).sum()
-    return float(shift + np.trace(cov_a) + np.trace(cov_b) - 2 * np.sqrt(np.clip(inner, 0, None)).sum())
+    spread = np.trace(cov_a) + np.trace(cov_b) - 2 * np.sqrt(np.clip(inner, 0, None)).sum()
+    return float(shift + max(spread, 0.0))  # rounding alone makes it negative
 
 
 def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

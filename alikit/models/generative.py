@@ -17,7 +17,7 @@ from alikit import ops
 from alikit.autograd import Tensor
 from alikit.models.table import ModelSpec, build_network
 from alikit.nn import BatchNormLeakyReLU, Module, Parameter, Pass, update_statistics
-from alikit.ops._dispatch import kernel
+from alikit.ops._dispatch import array_module, kernel
 
 
 def gaussian(spec: ModelSpec) -> ModelSpec:
@@ -56,17 +56,18 @@ class Generative(Module):
             raise ValueError(f"{spec.name}: the decoder ends with {spec.decoder[-1].size} pixels, images have {h}")
 
     def prior(self, count: int, how: Pass, like: Any = None) -> Tensor:
-        """Codes from N(0, I): (count, 1, 1, nz), on the device of the array `like`."""
-        draw = kernel("normal", np.empty(0) if like is None else like)
-        return Tensor(draw((count, 1, 1, self.spec.nz), how.stream("prior"), self.dtype))
+        """Codes from N(0, I): (count, 1, 1, nz), on the device and of the dtype of the array `like`, by default of the
+        model's weights."""
+        like = self.decoder.layers[0].conv.weight.data if like is None else like
+        return Tensor(kernel("normal", like)((count, 1, 1, self.spec.nz), how.stream("prior"), like.dtype))
 
     def encode(self, x: Tensor, how: Pass) -> Tensor:
         """Sampled codes z^ ~ q(z | x): (N, 1, 1, nz), differentiable (paper, section 2)."""
         if self.spec.noise:
             shape = (*x.shape[:-1], self.spec.noise)
-            eps = Tensor(kernel("normal", x.data)(shape, how.stream("eps"), self.dtype))
+            eps = Tensor(kernel("normal", x.data)(shape, how.stream("eps"), x.dtype))
             return self.encoder(ops.join([x, eps], axis=-1), how)
-        return ops.gaussian_sample(self.encoder(x, how), how.stream("eps"))
+        return ops.gaussian_sample(self.encoder(x, how), how.stream("eps"), x.dtype)
 
     def code_parameters(self, x: Tensor, how: Pass) -> tuple[Any, Any] | None:
         """mu and sigma of q(z | x), each (N, 1, 1, nz) arrays; None where the encoder is not Gaussian."""
@@ -99,7 +100,9 @@ class Generative(Module):
         if bias is None or bias.ndim != 3:
             return
         mean = np.clip(np.mean(images, axis=0, dtype=np.float64), 1e-7, 1 - 1e-7)
-        bias.data[...] = np.log(mean / (1 - mean))
+        odds = np.log(mean / (1 - mean)).astype(bias.master.dtype)
+        bias.master[...] = array_module(bias.master).asarray(odds)
+        bias.refresh()
 
     @cached_property
     def _norms(self) -> tuple[BatchNormLeakyReLU, ...]:

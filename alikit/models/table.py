@@ -127,6 +127,7 @@ def _layer(name: str, spec: ModelSpec, row: Row, sizes: tuple, seed: int, dtype:
         activation=Activation("linear") if row.norm else activation,
         dropout=row.dropout,
         moments=row.norm,
+        exact=row.nonlinearity == "linear" and not row.norm,
         std=spec.std,
         seed=seed,
         dtype=dtype,

@@ -70,6 +70,7 @@ class Convolution(Module):
 
     name       full name in the model: seeds the weight and names the stream of its input's dropout
     dropout    rate on its input, for `input_dropout`
+    exact      whether the output stays float32 where activations are of lower precision: logits, codes' parameters
     sizes      (input, output) images as (H, W, C); C of the output before maxout
     bias       None, "tied" (one for each map) or "untied" (one for each map and position)
     """
@@ -86,6 +87,7 @@ class Convolution(Module):
         activation: Activation = LINEAR,
         dropout: float = 0.0,
         moments: bool = False,
+        exact: bool = False,
         std: float = 0.01,
         seed: int = 0,
         dtype: type = np.float32,
@@ -93,7 +95,7 @@ class Convolution(Module):
         super().__init__()
         (_, _, c_in), (h, w, c_out) = sizes
         self.name, self.stride, self.transposed = name, stride, transposed
-        self.activation, self.rate, self.moments = activation, dropout, moments
+        self.activation, self.rate, self.moments, self.exact = activation, dropout, moments, exact
         outer, inner = (c_in, c_out) if transposed else (c_out, c_in)
         self.weight = Parameter(init_normal(f"{name}.weight", (outer, *kernel, inner), std, seed, dtype))
         shape = {"tied": (c_out,), "untied": (h, w, c_out)}
@@ -117,6 +119,9 @@ class Convolution(Module):
             activation=self.activation,
             moments=self.moments and how.training,
             dropout=dropout,
+            precision=how.precision,
+            dtype=np.float32 if self.exact and how.precision == "bf16" else None,
+            partials=how.partials,
         )
 
 

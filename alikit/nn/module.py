@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from alikit.autograd import Tensor
-from alikit.ops._dispatch import Counters
+from alikit.ops._dispatch import Counters, array_module
 
 
 class Pass(NamedTuple):
     """One forward pass. Modules keep no mode: what varies from pass to pass is an argument.
 
-    training  batch statistics and dropout if true, population statistics and no dropout if false
-    seed      of the run;  step: number of the training step. With a stream's name they determine all random numbers
+    training   batch statistics and dropout if true, population statistics and no dropout if false
+    seed       of the run;  step: number of the training step, or a device's clock [seed, step, updates]. With a
+               stream's name they determine all random numbers
+    precision  of matrix products: "fp32"; on a GPU also "tf32", or "bf16" on activations and weights of that dtype
+    partials   weight gradients are left as partial sums for the optimiser to add
     """
 
     training: bool = False
     seed: int = 0
-    step: int = 0
+    step: Any = 0
+    precision: str = "fp32"
+    partials: bool = False
 
     def stream(self, name: str) -> Counters:
         """Counters of the random numbers that belong to `name`, a layer's full name or a purpose."""
@@ -27,12 +32,22 @@ class Pass(NamedTuple):
 
 
 class Parameter(Tensor):
-    """A leaf Tensor that an optimiser moves. Its array may be a view of the optimiser's flat buffer."""
+    """A leaf Tensor that an optimiser moves.
 
-    __slots__ = ()
+    data     what the graph computes with; master: (same shape) float32 or float64, what is moved, saved and averaged.
+             One array, but where `data` is a copy of lower precision. Both may be views of the optimiser's buffers
+    """
+
+    __slots__ = ("master",)
 
     def __init__(self, data: Any):
         super().__init__(data, requires_grad=True)
+        self.master = data
+
+    def refresh(self) -> None:
+        """After a change of the master: rounds it into the copy, if there is one."""
+        if self.data is not self.master:
+            self.data[...] = self.master
 
 
 class Module:
@@ -69,6 +84,14 @@ class Module:
         for name, child in self.children():
             yield from child.named_parameters(f"{prefix}{name}.")
 
+    def move(self, put: Callable[[Any], Any]) -> None:
+        """Replaces the array of every parameter and buffer of the tree by put(array), say its copy on a device."""
+        for module in self.modules():
+            module.buffers = {name: put(array) for name, array in module.buffers.items()}
+            for value in vars(module).values():
+                if isinstance(value, Parameter):
+                    value.master = value.data = put(value.master)
+
     def parameters(self) -> list[Parameter]:
         """Every Parameter of the tree."""
         return [p for _, p in self.named_parameters()]
@@ -81,8 +104,8 @@ class Module:
             yield from child.named_buffers(f"{prefix}{name}.")
 
     def state(self) -> dict[str, Any]:
-        """Name -> array of every parameter and buffer; the arrays themselves, not copies."""
-        return {**{k: p.data for k, p in self.named_parameters()}, **dict(self.named_buffers())}
+        """Name -> array of every parameter (its master) and buffer; the arrays themselves, not copies."""
+        return {**{k: p.master for k, p in self.named_parameters()}, **dict(self.named_buffers())}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Copies arrays by name into parameters and buffers.
@@ -102,4 +125,6 @@ class Module:
                 "load_state: " + "; ".join(f"{what} {', '.join(names[:5])}" for what, names in found if names)
             )
         for name, array in own.items():
-            array[...] = state[name]
+            array[...] = array_module(array).asarray(state[name])
+        for parameter in self.parameters():
+            parameter.refresh()

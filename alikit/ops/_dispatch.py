@@ -1,7 +1,7 @@
 """The seam to the kernels: the one file above `kernels/` that knows there are twins.
 
 `kernel(name, x)` gives the function of that name for arrays of x's kind: NumPy's own arrays and numbers go to
-`kernels/cpu`, all others, subclasses included, to `kernels/gpu`. A device is added here and nowhere else.
+`kernels/cpu`, all others, a device's, to `kernels/gpu`. A device is added here and nowhere else.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from alikit.kernels.arrays import LINEAR as LINEAR
 from alikit.kernels.arrays import Activation as Activation
 from alikit.kernels.arrays import Counters as Counters
 from alikit.kernels.arrays import Dropout as Dropout
-from alikit.kernels.arrays import array_module
+from alikit.kernels.arrays import NormState as NormState
+from alikit.kernels.arrays import array_module as array_module
 from alikit.kernels.arrays import conv_input_size as conv_input_size
 from alikit.kernels.arrays import conv_output_size as conv_output_size
 

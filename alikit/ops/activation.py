@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from alikit.autograd import Function, Tensor
-from alikit.ops._dispatch import Activation, Counters, Dropout, kernel
+from alikit.ops._dispatch import LINEAR, Activation, Counters, Dropout, kernel
 
 
 class Activate(Function):
     """y = activation(x); backward from y, or from the winners of maxout."""
+
+    stacks = True
 
     def __init__(self, activation: Activation):
         self.activation = activation
@@ -26,13 +28,19 @@ class Activate(Function):
 class DropoutFunction(Function):
     """The same mask forward and backward: it follows from its counters."""
 
+    stacks = True
+
     def __init__(self, dropout: Dropout):
         self.dropout = dropout
 
     def forward(self, x: Any) -> Any:
-        return kernel("dropout", x)(x, self.dropout)
+        self.y = kernel("dropout", x)(x, self.dropout)
+        return self.y
 
-    backward = forward
+    def backward(self, gy: Any) -> Any:
+        if len(gy) == len(self.y):
+            return kernel("dropout", gy)(gy, self.dropout)
+        return kernel("bias_activation_grad", gy)(gy, self.y, LINEAR, dropout=self.dropout)[0]
 
 
 def leaky_relu(x: Tensor, slope: float) -> Tensor:

@@ -4,79 +4,134 @@
 
 The transposed layer is the adjoint of the convolution that owns its weight (method 2.1), so that one Function serves
 both: forward of one is the input gradient of the other. Numbers come from `conv2d`, `conv2d_input_grad`,
-`conv2d_weight_grad` and `bias_activation_grad`. Saved: x, w, and y where something follows the product.
+`conv2d_weight_grad`, `conv2d_backward` (both gradients at once) and `bias_activation_grad`. Saved: x, w, and y where
+something follows the product.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from alikit.autograd import Function, Tensor
-from alikit.backend import array_module
+from alikit.autograd import Folded, Function, Rows, Tensor
 from alikit.ops._dispatch import LINEAR, Activation, Dropout, conv_input_size, kernel
+
+
+class Options(NamedTuple):
+    """How a layer convolves: the arguments of `conv2d` of the same names; transposed: whether it is the adjoint."""
+
+    transposed: bool
+    stride: int
+    activation: Activation
+    moments: bool
+    dropout: Dropout | None
+    precision: str
+    dtype: Any
+    partials: bool
 
 
 class Convolution(Function):
     """Inputs x, w and, optionally, b."""
 
     weighs_rows = True
+    stacks = True
+    takes_folds = True
 
-    def __init__(self, stride: int, transposed: bool, activation: Activation, moments: bool, dropout: Dropout | None):
-        self.stride, self.transposed, self.activation = stride, transposed, activation
-        self.moments, self.dropout = moments, dropout
+    def __init__(self, options: Options):
+        self.options = options
 
     def forward(self, x: Any, w: Any, b: Any = None) -> Any:
-        options = {
-            "stride": self.stride,
-            "activation": self.activation,
-            "moments": self.moments,
-            "dropout": self.dropout,
-        }
-        if self.transposed:
-            size = tuple(conv_input_size(n, k, self.stride) for n, k in zip(x.shape[1:3], w.shape[1:3], strict=True))
+        how = self.options
+        options = how._asdict()
+        del options["transposed"], options["partials"]
+        if how.transposed:
+            size = tuple(conv_input_size(n, k, how.stride) for n, k in zip(x.shape[1:3], w.shape[1:3], strict=True))
             y, self.extra = kernel("conv2d_input_grad", x)(x, w, size, b, **options)
         else:
             y, self.extra = kernel("conv2d", x)(x, w, b, **options)
         self.x, self.w = x, w
         self.bias_shape = None if b is None else b.shape
-        self.y = y if self.activation != LINEAR or self.dropout else None
+        self.y = y if how.activation != LINEAR or how.dropout else None
         return y
 
     def backward(self, gy: Any) -> Any:
         need_x, need_w, need_b = (*self.needs, False)[:3]
-        gb = None
-        if self.y is not None or need_b:
-            gy, gb = kernel("bias_activation_grad", gy)(
-                gy,
-                self.y if self.y is not None else gy,
-                self.activation,
-                winner=self.extra if self.activation.name == "maxout" else None,
-                bias_shape=self.bias_shape if need_b and self.row_weights is None else None,
-                dropout=self.dropout,
-            )
-        gx = self._input_grad(gy, need_x) if need_x else None
-        if self.row_weights is not None:
-            gy = kernel("scale_rows", gy)(gy, self.row_weights)
-            if need_b:
-                _, gb = kernel("bias_activation_grad", gy)(gy, gy, LINEAR, bias_shape=self.bias_shape)
-        return (gx, self._weight_grad(gy) if need_w else None, gb)[: len(self.needs)]
+        weights = self.row_weights
+        gy, gb = self._epilogue_grad(gy, need_b and weights is None)
+        gx = gw = None
+        if need_x and need_w and weights is None:
+            gx, gw = self._both(gy, need_x)
+        else:
+            if need_x:
+                gx = self._input_grad(gy, need_x)
+            if weights is not None:
+                gy = kernel("scale_rows", gy)(gy, weights)
+                gb = self._bias_grad(gy) if need_b else None
+            if need_w:
+                gw = self._weight_grad(gy)
+        return (gx, gw, gb)[: len(self.needs)]
 
-    def _input_grad(self, gy: Any, rows: bool | slice) -> Any:
-        if self.transposed:
-            return kernel("conv2d", gy)(gy, self.w, stride=self.stride)[0]
-        size = self.x.shape[1:3]
-        input_grad = kernel("conv2d_input_grad", gy)
-        if rows is True:
-            return input_grad(gy, self.w, size, stride=self.stride)[0]
-        gx = array_module(gy).zeros(self.x.shape, gy.dtype)
-        gx[rows] = input_grad(gy[rows], self.w, size, stride=self.stride)[0]
-        return gx
+    def _epilogue_grad(self, gy: Any, need_b: bool | slice) -> tuple[Any, Any]:
+        """The gradient before dropout and activation, and the bias's."""
+        if self.y is None:
+            return gy, self._bias_grad(gy) if need_b else None
+        return kernel("bias_activation_grad", gy)(
+            gy,
+            self.y,
+            self.options.activation,
+            winner=self.extra if self.options.activation.name == "maxout" else None,
+            bias_shape=self.bias_shape if need_b else None,
+            dropout=self.options.dropout,
+        )
+
+    def _bias_grad(self, gy: Any) -> Any:
+        first = gy[: len(self.x)]
+        return kernel("bias_activation_grad", gy)(first, first, LINEAR, bias_shape=self.bias_shape)[1]
+
+    def _both(self, gy: Any, need: bool | slice) -> tuple[Any, Any]:
+        how = self.options
+        gx, sums, gw = kernel("conv2d_backward", gy)(
+            self.x,
+            gy,
+            self.w,
+            stride=how.stride,
+            transposed=how.transposed,
+            rows=need if isinstance(need, slice) else None,
+            through=self.folds[0] if self.folds else None,
+            precision=how.precision,
+            dtype=self.x.dtype,
+            partials=how.partials,
+        )
+        return _as_asked(gx, sums, need), gw
+
+    def _input_grad(self, gy: Any, need: bool | slice) -> Any:
+        how = self.options
+        options = {
+            "stride": how.stride,
+            "through": self.folds[0] if self.folds else None,
+            "precision": how.precision,
+            "dtype": self.x.dtype,
+        }
+        if isinstance(need, slice):
+            gy = gy[need]
+        if how.transposed:
+            gx, sums = kernel("conv2d", gy)(gy, self.w, **options)
+        else:
+            gx, sums = kernel("conv2d_input_grad", gy)(gy, self.w, self.x.shape[1:3], **options)
+        return _as_asked(gx, sums, need)
 
     def _weight_grad(self, gy: Any) -> Any:
-        weight_grad = kernel("conv2d_weight_grad", gy)
-        if self.transposed:
-            return weight_grad(gy, self.x, self.w.shape[1:3], stride=self.stride)
-        return weight_grad(self.x, gy, self.w.shape[1:3], stride=self.stride)
+        how, first = self.options, gy[: len(self.x)]
+        pair = (first, self.x) if how.transposed else (self.x, first)
+        return kernel("conv2d_weight_grad", gy)(
+            *pair, self.w.shape[1:3], stride=how.stride, precision=how.precision, partials=how.partials
+        )
+
+
+def _as_asked(gx: Any, sums: Any, need: bool | slice) -> Any:
+    """The input gradient as the walk knows it."""
+    if sums is not None:
+        return Folded(gx, sums)
+    return Rows(gx, need.start) if isinstance(need, slice) else gx
 
 
 def conv2d(
@@ -88,15 +143,21 @@ def conv2d(
     activation: Activation = LINEAR,
     moments: bool = False,
     dropout: Dropout | None = None,
+    precision: str = "fp32",
+    dtype: Any = None,
+    partials: bool = False,
 ) -> tuple[Tensor, Any]:
     """Valid convolution with its epilogue (method 2.1).
 
-    x        (N, H, W, C);  w: (O, kH, kW, C);  b: (O,) tied, (Ho, Wo, O) untied, or None
-    dropout  of y, element by element; not together with moments
+    x          (N, H, W, C);  w: (O, kH, kW, C);  b: (O,) tied, (Ho, Wo, O) untied, or None
+    dropout    of y, element by element; not together with moments
+    precision  of the products: "fp32", on a GPU also "tf32" and "bf16"
+    dtype      of y, where it differs from x's
+    partials   the weight gradient is left as partial sums, (S, O, kH, kW, C), for Adam to add
 
     Returns y: (N, Ho, Wo, O / pieces) and, if `moments`, (mean, biased variance) of y as arrays, else None.
     """
-    return _run(Convolution(stride, False, activation, moments, dropout), x, w, b)
+    return _run(Options(False, stride, activation, moments, dropout, precision, dtype, partials), x, w, b)
 
 
 def conv_transpose2d(
@@ -108,8 +169,11 @@ def conv_transpose2d(
     activation: Activation = LINEAR,
     moments: bool = False,
     dropout: Dropout | None = None,
+    precision: str = "fp32",
+    dtype: Any = None,
+    partials: bool = False,
 ) -> tuple[Tensor, Any]:
-    """The adjoint of the convolution with weight w, with the same epilogue.
+    """The adjoint of the convolution with weight w, with the same options.
 
     x   (N, H, W, O);  w: (O, kH, kW, C);  b: (C,) tied, (H', W', C) untied, or None
 
@@ -117,9 +181,10 @@ def conv_transpose2d(
     """
     if x.ndim != 4 or w.ndim != 4 or x.shape[3] != w.shape[0]:
         raise ValueError(f"conv_transpose2d: x {x.shape} must be (N, H, W, O) and w {w.shape} must be (O, kH, kW, C)")
-    return _run(Convolution(stride, True, activation, moments, dropout), x, w, b)
+    return _run(Options(True, stride, activation, moments, dropout, precision, dtype, partials), x, w, b)
 
 
-def _run(fn: Convolution, x: Tensor, w: Tensor, b: Tensor | None) -> tuple[Tensor, Any]:
+def _run(options: Options, x: Tensor, w: Tensor, b: Tensor | None) -> tuple[Tensor, Any]:
+    fn = Convolution(options)
     y = fn(x, w) if b is None else fn(x, w, b)
-    return y, fn.extra if fn.moments else None
+    return y, fn.extra if options.moments else None

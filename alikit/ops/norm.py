@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from alikit.autograd import Function, Tensor
-from alikit.ops._dispatch import Activation, Dropout, kernel
+from alikit.autograd import Folded, Function, Tensor
+from alikit.ops._dispatch import Activation, Dropout, NormState, kernel
 
 
 class BatchNormLeakyReLU(Function):
@@ -19,6 +19,7 @@ class BatchNormLeakyReLU(Function):
 
     def __init__(self, eps: float, slope: float, moments: Any, frozen: bool, dropout: Dropout | None = None):
         self.eps, self.slope, self.moments, self.frozen, self.dropout = eps, slope, moments, frozen, dropout
+        self.stacks = not frozen
 
     def forward(self, x: Any, gamma: Any, beta: Any) -> Any:
         y, self.mean, self.inv_std = kernel("batch_norm_leaky_relu", x)(
@@ -28,11 +29,18 @@ class BatchNormLeakyReLU(Function):
         self.y = y  # the next layer saves it as its input anyway
         return y
 
+    def fold(self) -> NormState | None:
+        """Dropout and leaky ReLU, and the sums over g that the statistics' gradient needs."""
+        if self.frozen:
+            return None
+        return NormState(self.x, self.gamma, self.beta, self.mean, self.inv_std, self.slope, self.dropout)
+
     def backward(self, gy: Any) -> Any:
         if self.frozen:
             return self._frozen_backward(gy)
+        g, sums = gy if isinstance(gy, Folded) else (gy, None)
         saved = self.x, self.gamma, self.beta, self.mean, self.inv_std, self.y
-        return kernel("batch_norm_leaky_relu_grad", gy)(gy, *saved, slope=self.slope, dropout=self.dropout)
+        return kernel("batch_norm_leaky_relu_grad", g)(g, *saved, slope=self.slope, dropout=self.dropout, sums=sums)
 
     def _frozen_backward(self, gy: Any) -> Any:
         activation = Activation("leaky_relu", self.slope)

@@ -11,20 +11,22 @@ from alikit.ops._dispatch import Counters, kernel
 class GaussianSample(Function):
     """Input: mu and log sigma side by side along the last axis."""
 
-    def __init__(self, counters: Counters):
-        self.counters = counters
+    def __init__(self, counters: Counters, dtype: Any = None):
+        self.counters, self.dtype = counters, dtype
 
     def forward(self, params: Any) -> Any:
         self.params = params
-        return kernel("gaussian_sample", params)(params, self.counters)
+        return kernel("gaussian_sample", params)(params, self.counters, dtype=self.dtype)
 
     def backward(self, gz: Any) -> Any:
         return kernel("gaussian_sample_grad", gz)(gz, self.params, self.counters)
 
 
-def gaussian_sample(params: Tensor, counters: Counters) -> Tensor:
+def gaussian_sample(params: Tensor, counters: Counters, dtype: Any = None) -> Tensor:
     """A sample of N(mu, sigma^2) for each row, differentiable in mu and log sigma.
 
-    params    (..., 2 nz): mu, then log sigma;  counters: the stream of eps.  Returns z: (..., nz).
+    params    (..., 2 nz): mu, then log sigma;  counters: the stream of eps;  dtype: of z, where it differs
+
+    Returns z: (..., nz).
     """
-    return GaussianSample(counters)(params)
+    return GaussianSample(counters, dtype)(params)

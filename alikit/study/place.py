@@ -59,7 +59,8 @@ class Place:
                 (self.folder / part).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise write_error(self.folder, error) from None
-        runs.write_json(path, wanted)
+        if not path.exists():  # never anew: a lock on it would be lost
+            runs.write_json(path, wanted)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

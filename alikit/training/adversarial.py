@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from alikit import ops
-from alikit.autograd import Tensor, grad, row_grad
+from alikit.autograd import Tensor, grad, stack_grad
 from alikit.backend import array_module
 from alikit.models import ALI, GAN, PostHoc
 from alikit.nn import Pass
@@ -147,11 +147,10 @@ class GanRules(Adversarial):
         return GanGame(ops.adversarial_losses(logits), logits, x_tilde)
 
     def gradients(self, played: GanGame, parameters: Mapping[str, Sequence[Tensor]]) -> Moves:
-        losses = played.losses
-        if not self.model.discriminator.rows_independent:
-            d, g = grad([losses.loss_d, losses.loss_g], [parameters["d"], parameters["g"]])
-            return {"d": d, "g": g}
-        of_d, of_g = losses.glogits
-        samples = played.x_tilde, of_g[len(played.logits) // 2 :]  # the second half of the stack
-        d, upstream = row_grad(played.logits, parameters["d"], of_d, [samples])
+        logits, losses, made = played.logits, played.losses, [played.x_tilde]
+        if self.model.discriminator.rows_independent:
+            samples = slice(len(logits) // 2, None)
+            d, upstream = objective.weighed_gradients(logits, losses, parameters["d"], made, [samples])
+        else:
+            d, upstream = stack_grad(logits, losses.glogits, parameters["d"], made)
         return {"d": d, "g": grad([played.x_tilde], [parameters["g"]], gys=upstream)[0]}

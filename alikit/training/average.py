@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from alikit.autograd import Tensor, no_grad
+from alikit.backend import array_module, from_host
 from alikit.models import Generative
 from alikit.nn import BatchNormLeakyReLU, Pass
 from alikit.training.step import Trainer
@@ -30,7 +33,9 @@ def for_looking(trainer: Trainer) -> Iterator[None]:
         before = [norm.buffers for norm in norms.values()]
         with trainer.ema.applied():
             if trainer.reference is not None:  # else the running statistics have to do
-                for norm, buffers in zip(norms.values(), _statistics(trainer.model, trainer.reference), strict=True):
+                for norm, buffers in zip(
+                    norms.values(), _statistics(trainer.model, trainer.reference, trainer.precision), strict=True
+                ):
                     norm.buffers = buffers
             try:
                 yield
@@ -56,6 +61,13 @@ def settle(model: Generative, images: Any) -> None:
             norm.buffers = buffers
 
 
+def place(model: Generative, x: np.ndarray) -> Tensor:
+    """Images or codes in host memory as the model takes them: where its parameters lie, of its dtype."""
+    if array_module(model.decoder.layers[0].conv.weight.data) is np:
+        return Tensor(x)
+    return Tensor(from_host(x, model.dtype, activation=True))
+
+
 def _norms(model: Generative) -> dict[str, BatchNormLeakyReLU]:
     """Batch norms of the averaged networks by the names of their buffers."""
     return {
@@ -66,18 +78,18 @@ def _norms(model: Generative) -> dict[str, BatchNormLeakyReLU]:
     }
 
 
-def _statistics(model: Generative, images: Any) -> list[dict[str, Any]]:
+def _statistics(model: Generative, images: Any, precision: str = "fp32") -> list[dict[str, Any]]:
     """For each batch norm, the mean over batches of its batch statistics.
 
-    images   (N, H, W, C) training images, N at least 2
+    images   (N, H, W, C) training images in host memory, N at least 2
     """
     norms = list(_norms(model).values())
     starts = range(0, max(len(images) - BATCH, 0) + 1, BATCH)
     sums: list[tuple[Any, Any]] = [(0.0, 0.0)] * len(norms)
     for start in starts:
-        how = Pass(training=True, step=start)
-        part = images[start : start + BATCH]
-        model.see(Tensor(part), how)
+        how = Pass(training=True, step=start, precision=precision)
+        part = place(model, images[start : start + BATCH])
+        model.see(part, how)
         sums = [(m + norm.seen[0], s + 1 / norm.seen[1]) for (m, s), norm in zip(sums, norms, strict=True) if norm.seen]
         for norm in norms:
             norm.seen = None

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from alikit.backend import compute_dtype, device_memory, from_host
+from alikit.backend import device_memory, from_host
 from alikit.ops._dispatch import kernel
 from alikit.training.feed import Feed
 
@@ -67,9 +67,9 @@ class StreamedBatches:
         return kernel("gather_batch", images)(images, self.order[count], scale=_scale(images), dtype=self.dtype)
 
 
-def device_batches(feed: Feed, precision: str) -> ResidentBatches | StreamedBatches:
-    """Resident where the data set lies in memory and fits the device, else streamed."""
-    dataset, dtype = feed.dataset, compute_dtype(precision)
+def device_batches(feed: Feed, dtype: Any) -> ResidentBatches | StreamedBatches:
+    """Resident where the data set lies in memory and fits the device, else streamed; dtype: of the batches."""
+    dataset = feed.dataset
     shape = dataset.shape if len(dataset.shape) == 3 else (1, 1, *dataset.shape)
     if dataset.array is None or dataset.array.nbytes > SHARE * device_memory():
         return StreamedBatches(feed, shape, dtype)

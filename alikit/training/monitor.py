@@ -7,17 +7,18 @@ there are any (`average.py`), on the same held-out images and from the same prio
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from alikit.autograd import Tensor
+from alikit.backend import to_numpy
 from alikit.metrics.latent import latent_health
 from alikit.metrics.mixture import mixture_coverage
 from alikit.metrics.reconstruction import reconstruction_error, reconstruction_ratio
 from alikit.models import Generative
 from alikit.nn import Pass
 from alikit.training import images, plots
-from alikit.training.average import for_looking
+from alikit.training.average import for_looking, place
 from alikit.training.runs import picture_path
 from alikit.training.step import Trainer
 
@@ -37,7 +38,7 @@ class Monitor:
     def __init__(self, trainer: Trainer, held_out: np.ndarray, run: Path, means: np.ndarray | None, std: float):
         self.trainer, self.run = trainer, run
         self.x, self.means, self.std = held_out, means, std
-        self.how = Pass(training=False, seed=trainer.seed)
+        self.how = Pass(training=False, seed=trainer.seed, precision=trainer.precision)
 
     def look(self, step: int) -> dict[str, float]:
         """Draws the pictures of this step and returns its numbers."""
@@ -48,7 +49,7 @@ class Monitor:
 
     def _look_at_images(self, step: int) -> dict[str, float]:
         model = self.trainer.model
-        samples = decode(model, model.prior(SAMPLES, self.how).data)
+        samples = decode(model, _on_host(model.prior(SAMPLES, self.how).data), self.how)
         images.save_png(picture_path(self.run, "samples", step), images.sample_grid(samples))
         if not model.encodes:
             return {"sample_mean": float(samples.mean()), "sample_std": float(samples.std())}
@@ -60,8 +61,8 @@ class Monitor:
 
     def _look_at_points(self, step: int, means: np.ndarray) -> dict[str, float]:
         model = self.trainer.model
-        prior = model.prior(4 * POINTS, self.how).data
-        generated = decode(model, prior).reshape(-1, 2)
+        prior = _on_host(model.prior(4 * POINTS, self.how).data)
+        generated = decode(model, prior, self.how).reshape(-1, 2)
         coverage = {f"coverage_{k}": v for k, v in mixture_coverage(generated, means, self.std).items()}
         if not model.encodes:
             images.save_png(picture_path(self.run, "samples", step), plots.points_figure(generated[:POINTS]))
@@ -100,11 +101,12 @@ def encode_decode(
     """
     rows = []
     for start in range(0, len(x), chunk):
-        part = Tensor(x[start : start + chunk])
+        part = place(model, x[start : start + chunk])
         here = how._replace(step=start)  # every chunk draws noise of its own
         z = model.encode(part, here)
         codes = model.code_parameters(part, here)
-        rows.append((codes, z.data, model.decode(z, here).data))
+        rebuilt = model.decode(z, here)
+        rows.append((codes and tuple(map(_on_host, codes)), _on_host(z.data), _on_host(rebuilt.data)))
     flat = (len(x), model.spec.nz)
     codes_flat: list[np.ndarray | None] = [None, None]
     if all(codes for codes, _, _ in rows):
@@ -113,8 +115,14 @@ def encode_decode(
     return codes_flat[0], codes_flat[1], z_all, np.concatenate([r for _, _, r in rows])
 
 
-def decode(model: Generative, z: np.ndarray, chunk: int = 100) -> np.ndarray:
-    """x~ of codes z: (N, nz) or (N, 1, 1, nz) -> (N, H, W, C), in evaluation mode."""
+def decode(model: Generative, z: np.ndarray, how: Pass, chunk: int = 100) -> np.ndarray:
+    """x~ of codes z: (N, nz) or (N, 1, 1, nz) -> (N, H, W, C), as `how` says; both in host memory."""
     z = z.reshape(-1, 1, 1, model.spec.nz)
-    parts = [model.decode(Tensor(z[a : a + chunk]), Pass()).data for a in range(0, len(z), chunk)]
-    return np.concatenate(parts)
+    parts = [model.decode(place(model, z[a : a + chunk]), how).data for a in range(0, len(z), chunk)]
+    return np.concatenate([_on_host(part) for part in parts])
+
+
+def _on_host(x: Any) -> np.ndarray:
+    """In host memory and in a dtype of NumPy's own."""
+    host = to_numpy(x)
+    return host if host.dtype.kind == "f" else host.astype(np.float32)

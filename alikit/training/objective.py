@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from alikit import ops
-from alikit.autograd import Tensor, grad, row_grad
+from alikit.autograd import Tensor, grad, row_grad, stack_grad
 from alikit.models import ALI, Discriminator
 from alikit.nn import Pass
+from alikit.ops._dispatch import kernel
 from alikit.ops.loss import Losses
 
 
@@ -51,17 +52,29 @@ def gradients(
 ) -> tuple[list[Any], list[Any]]:
     """The gradients of L_D for D's parameters and of L_G for the generators', both at the old parameters (method 1.3).
 
-    A D without batch norm treats every pair by itself: one walk through it then serves both losses, each weighing the
-    pairs by its own gradient at their logits (`autograd/rows.py`). Otherwise there are two. The graph is released.
+    One walk through D serves both losses. A D without batch norm treats every pair by itself, so that each loss weighs
+    the pairs by its own gradient at their logits (`autograd/rows.py`); through one with batch norm both gradients go
+    stacked (`autograd/stack.py`). Two walks go on from x~ and z^ through the generators. The graph is released.
     """
-    losses = game.losses
-    if not discriminator.rows_independent:
-        grads = grad([losses.loss_d, losses.loss_g], [theta_d, theta_g])
-        return grads[0], grads[1]
-    pairs = len(game.logits) // 2  # data pairs, with z^, are the first half; sample pairs, with x~, the second
-    of_d, of_g = losses.glogits
-    inputs = [(game.x_tilde, of_g[pairs:]), (game.z_hat, of_g[:pairs])]
-    grads_d, upstream = row_grad(game.logits, theta_d, of_d, inputs)
-    through_x, through_z = grad([game.x_tilde, game.z_hat], [theta_g, theta_g], gys=upstream)
+    made = [game.x_tilde, game.z_hat]
+    if discriminator.rows_independent:
+        pairs = len(game.logits) // 2  # data pairs, with z^, are the first half; sample pairs, with x~, the second
+        of_samples, of_data = slice(pairs, None), slice(pairs)
+        grads_d, upstream = weighed_gradients(game.logits, game.losses, theta_d, made, [of_samples, of_data])
+    else:
+        grads_d, upstream = stack_grad(game.logits, game.losses.glogits, theta_d, made)
+    through_x, through_z = grad(made, [theta_g, theta_g], gys=upstream)
     # a generators' parameter is the decoder's, behind x~, or the encoder's, behind z^
     return grads_d, [gx if gz is None else gz for gx, gz in zip(through_x, through_z, strict=True)]
+
+
+def weighed_gradients(
+    logits: Tensor, losses: Losses, theta_d: Sequence[Tensor], inputs: Sequence[Tensor], rows: Sequence[slice]
+) -> tuple[list[Any], list[Any]]:
+    """Of L_D for the parameters of a D that treats every row by itself, and of L_G for some of its inputs.
+
+    rows   of the stack that each input has
+    """
+    of_d, of_g = losses.glogits
+    grads_d, units = row_grad(logits, theta_d, of_d, inputs)
+    return grads_d, [kernel("scale_rows", u)(u, of_g[part]) for u, part in zip(units, rows, strict=True)]

@@ -113,9 +113,9 @@ def start(
 
 def make_stepper(config: Config, trainer: Trainer, feed: Feed) -> Stepper:
     """What computes the run's steps on its device."""
-    if config.device == "cpu":
-        return HostStepper(trainer, feed)
-    return DeviceStepper(trainer, feed, precision=config.precision, graph=config.graph, say=console.warn)
+    if config.device == "cuda":
+        return DeviceStepper(trainer, feed, graph=config.graph, say=console.warn)
+    return HostStepper(trainer, feed)
 
 
 def _donor(config: Config) -> state.Saved:

@@ -11,7 +11,7 @@ import numpy as np
 
 import alikit
 from alikit import models
-from alikit.backend import to_numpy
+from alikit.backend import compute_dtype, from_host, to_numpy
 from alikit.errors import DataError, UsageError
 from alikit.models import Generative
 from alikit.optim import AdamSettings
@@ -48,13 +48,21 @@ def build_model(config: Config) -> Generative:
     return players(spec, seed=config.seed)
 
 
+def to_device(model: Generative, precision: str) -> None:
+    """Moves a model to the device in use; images and codes have from then on the precision's dtype."""
+    model.move(from_host)
+    model.dtype = compute_dtype(precision)
+
+
 def build_trainer(config: Config) -> Trainer:
     """A fresh Trainer for the configuration."""
     settings = AdamSettings(config.lr, config.beta1, config.beta2, config.adam_eps)
     _, rules = GAMES[config.game]
     model: Any = build_model(config)
+    if config.device == "cuda":
+        to_device(model, config.precision)
     game = adversarial.AliceRules(model, config.reconstruction) if config.reconstruction else rules(model)
-    return Trainer(game, settings, seed=config.seed, ema=config.ema)
+    return Trainer(game, settings, seed=config.seed, ema=config.ema, precision=config.precision)
 
 
 def _sections(trainer: Trainer) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alikit.backend import to_numpy
+from alikit.backend import compute_dtype, to_numpy
 from alikit.errors import DivergedError
 from alikit.nn import Pass
 from alikit.optim import EMA, Adam, AdamSettings
@@ -30,15 +30,25 @@ class Trainer:
         trainer = Trainer(AliRules(alikit.models.build("svhn")), AdamSettings(), seed=0)
         result = trainer.step(x, 0)          # x: (M, H, W, C) float32 in [0, 1]
 
+    precision   of matrix products and of what is stored, as in `Pass`
     ema         rate of the moving average of the generators' weights, None for none
     reference   training images for the statistics of averaged weights, (N, H, W, C): set before they are looked at
     """
 
     reference: Any = None
 
-    def __init__(self, rules: Rules, settings: AdamSettings, *, seed: int = 0, ema: float | None = None):
-        self.rules, self.model, self.seed = rules, rules.model, seed
-        self.adams = {player: Adam(named, settings) for player, named in rules.players().items()}
+    def __init__(
+        self,
+        rules: Rules,
+        settings: AdamSettings,
+        *,
+        seed: int = 0,
+        ema: float | None = None,
+        precision: str = "fp32",
+    ):
+        self.rules, self.model, self.seed, self.precision = rules, rules.model, seed, precision
+        low = compute_dtype(precision) if precision == "bf16" else None
+        self.adams = {player: Adam(named, settings, low) for player, named in rules.players().items()}
         self.ema = EMA(self.adams["g"].flat, ema) if ema else None
 
     def compute(self, x: Any, how: Pass) -> Computed:
@@ -59,7 +69,7 @@ class Trainer:
         Returns the record that the game makes of a step. DivergedError naming step (from 1, as in the logs) and tensor
         where a loss or a gradient is not finite; the model is then lost.
         """
-        figures, squares = self.compute(x, Pass(training=True, seed=self.seed, step=number))
+        figures, squares = self.compute(x, Pass(training=True, seed=self.seed, step=number, precision=self.precision))
         found = np.concatenate([to_numpy(figures), *(to_numpy(s) for s in squares)])
         if not np.isfinite(found).all():
             raise self.diverged(number, int(np.argmin(np.isfinite(found))))

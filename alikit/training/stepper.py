@@ -74,17 +74,16 @@ class DeviceStepper:
         trainer: Trainer,
         feed: Feed,
         *,
-        precision: str = "fp32",
         graph: bool = True,
         say: Callable[[str], object] = print,
     ):
         self.trainer, self.graph, self.say = trainer, graph, say
         self.memory = step_memory()
-        self.batches = device_batches(feed, precision)
+        self.batches = device_batches(feed, trainer.model.dtype)
         self.clock = from_host(np.array([trainer.seed, 0, 0], np.int64))
         self.ring = zeros((RING, len(trainer.rules.result._fields)), np.float32)
         self.bad = from_host(np.array([-1, -1], np.int64))
-        self.how = Pass(training=True, seed=trainer.seed, step=self.clock, precision=precision, partials=True)
+        self.how = Pass(training=True, seed=trainer.seed, step=self.clock, precision=trainer.precision, partials=True)
         self._next = -1  # the step that the clock stands at
         self._seen: dict[int, int] = {}  # batch size -> eager steps so far
         self._graphs: dict[int, Any] = {}

@@ -134,7 +134,8 @@ def scale_rows(x: Array, weights: Array) -> Array:
     table = table_of(y, images=True)
     arguments = {"x_ptr": x, "weights_ptr": weights, "y_ptr": y, "rows": len(x)}
     work = Work(_bytes(x, weights), _bytes(y), x.size)
-    launch(scale_rows_kernel, grid_of(len(x), table), arguments, {"X_PITCH": device.pitch(x), "T": table}, work=work)
+    pitches = {"X_PITCH": device.pitch(x), "W_PITCH": device.pitch(weights)}
+    launch(scale_rows_kernel, grid_of(len(x), table), arguments, {**pitches, "T": table}, work=work)
     return y
 
 

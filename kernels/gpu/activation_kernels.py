@@ -186,9 +186,9 @@ def dropout_kernel(
 
 
 @jit
-def scale_rows_kernel(x_ptr, weights_ptr, y_ptr, rows, X_PITCH: tl.constexpr, T: tl.constexpr):
+def scale_rows_kernel(x_ptr, weights_ptr, y_ptr, rows, X_PITCH: tl.constexpr, W_PITCH: tl.constexpr, T: tl.constexpr):
     n0, tile = locate(tl.program_id(0), T)
     row = tile * T.BM + tl.arange(0, T.BM)
-    weights = tl.load(weights_ptr + row, mask=row < rows, other=0.0)
+    weights = tl.load(weights_ptr + row * W_PITCH, mask=row < rows, other=0.0)
     x = load_stacked(x_ptr, 0, tile * T.BM, rows, n0, X_PITCH, T) * weights[:, None]
     store_stacked(y_ptr, 0, x, tile * T.BM, rows, n0, T)

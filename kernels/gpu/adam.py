@@ -28,6 +28,7 @@ import numpy as np
 from .. import device
 from ..arrays import Array
 from ..launch import Int64, Work, jit, launch, tl
+from .table import last_to_finish
 
 BLOCK = 1024  # elements a program: 8 a thread, four arrays of them in registers
 PIECE = 256  # of a block that is not whole or not aligned
@@ -64,16 +65,14 @@ def _update(table_ptr, row_ptr, p_ptr, m_ptr, v_ptr, t, start, beta1, new1, beta
     ALIGNED: tl.constexpr = 16 if WHOLE else 4
     grad_ptr = tl.load(row_ptr).to(tl.pointer_type(tl.float32))
     low_ptr = tl.load(row_ptr + 1).to(tl.pointer_type(tl.bfloat16))
-    place, size, parts = tl.load(row_ptr + 2), tl.load(row_ptr + 3), tl.load(row_ptr + 4)
+    place, size, parts = tl.load(row_ptr + 2), tl.load(row_ptr + 3), tl.load(row_ptr + 4).to(tl.int32)
     offs = start + tl.arange(0, BLOCK)
     mask = tl.full((BLOCK,), True, tl.int1) if WHOLE else offs < size
     g = tl.zeros((BLOCK,), tl.float32)
-    part = 0
-    while part < parts:
+    for part in range(0, parts, 4):
         for k in tl.static_range(4):  # four loads on their way at a time
             part_ptrs = tl.multiple_of(grad_ptr + size * (part + k) + offs, ALIGNED)
             g += tl.load(part_ptrs, mask=mask & (part + k < parts), other=0.0)
-        part += 4
     p_ptrs = tl.multiple_of(p_ptr + place + offs, ALIGNED)
     m_ptrs = tl.multiple_of(m_ptr + place + offs, ALIGNED)
     v_ptrs = tl.multiple_of(v_ptr + place + offs, ALIGNED)
@@ -112,21 +111,18 @@ def adam_kernel(table_ptr, clock_ptr, p_ptr, m_ptr, v_ptr, partial_ptr, count_pt
         square = _update(table_ptr, row_ptr, p_ptr, m_ptr, v_ptr, t, start, beta1, new1, beta2, new2, eps, BLOCK,
                          POWERS, True)  # fmt: skip
     else:
-        square, piece = 0.0, start
-        while (piece < start + BLOCK) & (piece < size):
+        square = 0.0
+        for piece in range(start, min(start + BLOCK, size), PIECE):
             square += _update(table_ptr, row_ptr, p_ptr, m_ptr, v_ptr, t, piece, beta1, new1, beta2, new2, eps, PIECE,
                               POWERS, False)  # fmt: skip
-            piece += PIECE
     tl.store(partial_ptr + block, square)
     blocks, index = tl.cdiv(size, BLOCK), tl.load(row_ptr + 8)
-    if tl.atomic_add(count_ptr + index, 1) == blocks - 1:
-        total, b = tl.zeros((BLOCK,), tl.float32), 0
-        while b < blocks:
+    if last_to_finish(count_ptr + index, blocks):
+        total = tl.zeros((BLOCK,), tl.float32)
+        for b in range(0, blocks, BLOCK):
             b_offs = b + tl.arange(0, BLOCK)
             total += tl.load(partial_ptr + first + b_offs, mask=b_offs < blocks, other=0.0, cache_modifier=".cg")
-            b += BLOCK
         tl.store(norm_ptr + index, tl.sum(total))
-        tl.store(count_ptr + index, 0)
 
 
 def adam_step(
@@ -156,7 +152,8 @@ def adam_step(
     parts = [len(g) if g.ndim == 5 else 1 for g in grads]
     sizes = [g.size // n for g, n in zip(grads, parts, strict=True)]
     _check(grads, sizes, lows, out, out_m, out_v, step)
-    table, blocks, places = _table(grads, sizes, parts, lows, (lr, beta1, beta2))
+    aligned = math.gcd(16, *(device.address(buffer) for buffer in (out, out_m, out_v))) == 16
+    table, blocks, places = _table(grads, sizes, parts, lows, (lr, beta1, beta2), aligned)
     norms = device.empty(len(grads))
     clocked = device.is_device(step)
     arguments = {
@@ -192,8 +189,9 @@ def _check(
 
 
 def _table(
-    grads: Sequence[Array], sizes: list[int], parts: list[int], lows: list[Any], settings: tuple[float, float, float]
-) -> tuple[Array, int, int]:
+    grads: Sequence[Array], sizes: list[int], parts: list[int], lows: list[Any], settings: tuple[float, float, float],
+    buffers_aligned: bool,
+) -> tuple[Array, int, int]:  # fmt: skip
     """(table, blocks, places): header, first block of each row's tensor, rows; tensors of most parts first."""
     lr, beta1, beta2 = settings
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
@@ -203,7 +201,8 @@ def _table(
         g, low, size = grads[i], lows[i], sizes[i]
         channels = 1 if low is None else low.shape[-1]
         pitch = 1 if low is None else device.pitch(low)
-        aligned = device.address(g) % 16 == 0 and starts[i] % 4 == 0 and (parts[i] == 1 or size % 4 == 0)
+        aligned = buffers_aligned and starts[i] % 4 == 0 and device.address(g) % 16 == 0
+        aligned = aligned and (parts[i] == 1 or size % 4 == 0)
         aligned = aligned and (low is None or (pitch == channels and device.address(low) % 8 == 0))
         rows += [g, low, starts[i], size, parts[i], channels, pitch, int(aligned), i, blocks]
         firsts.append(blocks)

@@ -24,7 +24,7 @@ def _log1p(d):
     """ln(1 + d) = 2 atanh(s), s = d / (2 + d) <= 1/3, for d in [0, 1]."""
     s = d / (2.0 + d)
     ss = s * s
-    series = 1 / 9 + ss * (1 / 11 + ss * (1 / 13 + ss * (1 / 15)))
+    series = 1 / 9 + ss * (1 / 11 + ss * (1 / 13))
     return 2.0 * s * (1.0 + ss * (1 / 3 + ss * (1 / 5 + ss * (1 / 7 + ss * series))))
 
 
@@ -55,8 +55,7 @@ def adversarial_losses_kernel(logits_ptr, losses_ptr, g_ptr, pairs, PITCH: tl.co
     zeros = tl.zeros((BLOCK,), tl.float32)
     loss_d, loss_g, prob_data, prob_sample = zeros, zeros, zeros, zeros
     gg_ptr = g_ptr + 2 * pairs * G_PITCH
-    first = 0
-    while first < pairs:
+    for first in range(0, pairs, BLOCK):
         data = first + tl.arange(0, BLOCK)
         mask = data < pairs
         softplus, softplus_neg, prob, rest = _terms(logits_ptr, data, mask, PITCH)
@@ -67,7 +66,6 @@ def adversarial_losses_kernel(logits_ptr, losses_ptr, g_ptr, pairs, PITCH: tl.co
         loss_d, loss_g, prob_sample = loss_d + softplus, loss_g + softplus_neg, prob_sample + prob
         _store(g_ptr, pairs + data, prob / pairs, mask, G_PITCH)
         _store(gg_ptr, pairs + data, -rest / pairs, mask, G_PITCH)
-        first += BLOCK
     tl.store(losses_ptr, tl.sum(loss_d) / pairs)
     tl.store(losses_ptr + 1, tl.sum(loss_g) / pairs)
     tl.store(losses_ptr + 2, tl.sum(prob_data) / pairs)

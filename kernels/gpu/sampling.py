@@ -38,7 +38,7 @@ def _radius(low):
     over = tl.where(e == 25, (k - 33554432).to(tl.float32) * 2.0**-25, m - 1.0)  # m - 1: exact where k has 25 bits
     s = over / (over + 2.0)
     ss = s * s
-    series = 1.0 + ss * (1 / 3 + ss * (1 / 5 + ss * (1 / 7 + ss * (1 / 9))))
+    series = 1.0 + ss * (1 / 3 + ss * (1 / 5 + ss * (1 / 7)))
     logarithm = (e - 25).to(tl.float32) * 0.6931471805599453 + 2.0 * s * series
     return tl.sqrt(-2.0 * logarithm)
 

@@ -49,8 +49,8 @@ def test_one_walk_gives_what_two_walks_give(game: dict[str, Any]) -> None:
     wanted = grad([losses.loss_d, losses.loss_g], [game["theta"], game["theta_g"]], retain=True)
 
     of_d, of_g = losses.glogits
-    inputs = [(game["x_tilde"], of_g[3:]), (game["z_hat"], of_g[:3])]
-    grads_d, upstream = row_grad(game["logits"], game["theta"], of_d, inputs)
+    grads_d, units = row_grad(game["logits"], game["theta"], of_d, [game["x_tilde"], game["z_hat"]])
+    upstream = [units[0] * of_g[3:], units[1] * of_g[:3]]
     for found, exact in zip(grads_d, wanted[0], strict=True):
         np.testing.assert_allclose(found, exact, rtol=1e-12, atol=1e-14)
     through = grad([game["x_tilde"], game["z_hat"]], [game["theta_g"][:1], game["theta_g"][1:]], gys=upstream)

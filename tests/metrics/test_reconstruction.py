@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from alikit.metrics.reconstruction import reconstruction_error, reconstruction_ratio, squared_errors
+from alikit.metrics.reconstruction import mean_pair_error, reconstruction_error, reconstruction_ratio, squared_errors
 
 RNG = np.random.default_rng(5)
 
@@ -80,3 +80,11 @@ def test_wrong_shapes_are_refused(a: tuple[int, ...], b: tuple[int, ...]) -> Non
 def test_a_single_image_has_no_other() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         reconstruction_ratio(images(1), images(1))
+
+
+def test_another_image_in_a_reconstruction_s_place() -> None:
+    x = (0.7 + 0.1 * images(6)).astype(np.float64)
+    pairs = [np.square(x[i] - x[j]).mean() for i in range(6) for j in range(6) if i != j]
+    assert mean_pair_error(x) == pytest.approx(np.mean(pairs), rel=1e-12)
+    with pytest.raises(ValueError, match="at least 2"):
+        mean_pair_error(images(1))

@@ -13,11 +13,11 @@ def test_numpy_goes_to_the_cpu(x: object) -> None:
     assert _dispatch.kernel("conv2d", x) is conv.conv2d
 
 
-def test_a_subclass_goes_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An array of the interpreted device is one of NumPy's to NumPy, and not to us."""
+def test_a_device_s_array_goes_to_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An array of the interpreted device is one of NumPy's to NumPy, and not to us: it brings a library of its own."""
 
     class DeviceArray(np.ndarray):
-        pass
+        array_module = object()
 
     monkeypatch.setattr(_dispatch, "_load", lambda name, twin: (name, twin))
     assert _dispatch.kernel("conv2d", np.zeros(3).view(DeviceArray)) == ("conv2d", "gpu")

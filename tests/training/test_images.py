@@ -5,6 +5,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from PIL import Image
 
 from alikit.errors import AlikitError
 from alikit.training import images
@@ -113,3 +114,32 @@ def test_a_full_disk_keeps_the_old_picture(small_disk: Path) -> None:
         images.save_png(path, RNG.integers(0, 256, (800, 800, 3), dtype=np.uint8))
     assert path.read_bytes() == before
     assert os.listdir(small_disk) == ["p.png"]
+
+
+def test_a_group_holds_a_tile_of_each_column() -> None:
+    columns = [RNG.integers(0, 255, (3, 2, 2, 3), dtype=np.uint8) for _ in range(3)]
+    sheet = images.group_grid(columns, 2)
+    scale, gap = 26, 6
+    width = 3 * 2 * scale + 2
+    assert sheet.shape == (2 * (2 * scale + gap) + gap, 2 * (width + gap) + gap, 3)
+    for n in range(3):
+        for k in range(3):
+            top, left = gap + n // 2 * (2 * scale + gap), gap + n % 2 * (width + gap) + k * (2 * scale + 1)
+            assert np.array_equal(sheet[top : top + 2 * scale : scale, left : left + 2 * scale : scale], columns[k][n])
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp"])
+def test_an_animation_repeats_for_ever(name: str, tmp_path: Path) -> None:
+    frames = [np.full((8, 12, 3), value, np.uint8) for value in (0, 90, 200)]
+    frames[1][2, 3] = (250, 0, 0)
+    images.save_animation(tmp_path / name, frames, 0.08)
+    with Image.open(tmp_path / name) as picture:
+        assert (picture.n_frames, picture.size, picture.info["loop"]) == (3, (12, 8), 0)
+        for k, frame in enumerate(frames):
+            picture.seek(k)
+            assert np.array_equal(np.asarray(picture.convert("RGB")), frame)
+            picture.load()
+            assert picture.info["duration"] == 80
+    before = (tmp_path / name).read_bytes()
+    images.save_animation(tmp_path / name, frames, 0.08)
+    assert (tmp_path / name).read_bytes() == before

@@ -111,5 +111,5 @@ def test_chunks_draw_noise_of_their_own_and_rows_keep_their_order(x: np.ndarray)
     assert (mu.shape, sigma.shape, z.shape, rebuilt.shape) == ((10, 3), (10, 3), (10, 3), (10, 32, 32, 3))
     np.testing.assert_allclose(mu, np.repeat(mu[:1], 10, axis=0), rtol=1e-4, atol=1e-6)
     assert len(np.unique(z[:, 0])) == 10
-    np.testing.assert_allclose(rebuilt, decode(model, z, chunk=3), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(rebuilt, decode(model, z, EVALUATION, chunk=3), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(encode_decode(model, x, EVALUATION)[0], encode_decode(model, x, EVALUATION, 3)[0], 1e-4)

@@ -37,8 +37,8 @@ def test_losses_and_their_sides(name: str, stream) -> None:
     losses = game.losses
     assert losses.loss_d.item() == pytest.approx((softplus(-data) + softplus(sample)).mean(), rel=1e-12)
     assert losses.loss_g.item() == pytest.approx((softplus(data) + softplus(-sample)).mean(), rel=1e-12)
-    assert losses.prob_data == pytest.approx((1 / (1 + np.exp(-data))).mean(), rel=1e-12)
-    assert losses.prob_sample == pytest.approx((1 / (1 + np.exp(-sample))).mean(), rel=1e-12)
+    assert losses.figures[2] == pytest.approx((1 / (1 + np.exp(-data))).mean(), rel=1e-12)
+    assert losses.figures[3] == pytest.approx((1 / (1 + np.exp(-sample))).mean(), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", NARROW)

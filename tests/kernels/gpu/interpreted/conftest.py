@@ -2,7 +2,7 @@
 that stay as they were, and masked-off elements that are NaN unless the kernel says what they are.
 
 The interpreter must be chosen before Triton is imported, so these tests run in a process of their own:
-`TRITON_INTERPRET=1 pytest tests/kernels/gpu/interpreted`, which is what `tests/kernels/gpu/test_interpreted.py` does.
+`TRITON_INTERPRET=1 pytest tests/kernels/gpu/interpreted`, which is what `tests/test_interpreted.py` does.
 """
 
 from __future__ import annotations
@@ -83,10 +83,11 @@ def put() -> Iterator[Callable[..., Any]]:
         assert device.to_host(x).tobytes() == before, f"an input {x.shape} was changed"
 
 
-@pytest.fixture(params=["in-order", "reversed"])
-def program_order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The test runs once with the programs of a grid in order and once from the last to the first."""
-    if request.param == "reversed":
+@pytest.fixture
+def backwards(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """backwards(): from then on the programs of a grid run from the last to the first."""
+
+    def turn() -> None:
         builder = interpreter.interpreter_builder
         place = builder.set_grid_idx
 
@@ -94,4 +95,13 @@ def program_order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
             place(*(n - 1 - i for n, i in zip(builder.grid_dim, place_in_order, strict=True)))
 
         monkeypatch.setattr(builder, "set_grid_idx", mirrored)
+
+    return turn
+
+
+@pytest.fixture(params=["in-order", "reversed"])
+def program_order(request: pytest.FixtureRequest, backwards: Callable[[], None]) -> str:
+    """The test runs once with the programs of a grid in order and once from the last to the first."""
+    if request.param == "reversed":
+        backwards()
     return request.param

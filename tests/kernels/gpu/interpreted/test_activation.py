@@ -211,7 +211,7 @@ def test_rows_are_scaled(shape: tuple, dtype: Any, put: Callable, stream: Callab
     x = stream("x").standard_normal(shape).astype(dtype)
     weights = stream("w").standard_normal((shape[0], *(1,) * (len(shape) - 1))).astype(np.float32)
     for padded in (True, False):
-        y = activation.scale_rows(put(x, dtype, activation=padded), put(weights))
+        y = activation.scale_rows(put(x, dtype, activation=padded), put(weights, activation=padded))
         assert y.dtype == dtype
         np.testing.assert_array_equal(y.get(), (x.astype(np.float32) * weights).astype(dtype))
 

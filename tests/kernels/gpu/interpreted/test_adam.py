@@ -152,6 +152,21 @@ def test_many_tensors_widen_the_table(put: Callable, stream: Callable, monkeypat
     assert len(launches) == 1
 
 
+def test_only_what_lies_at_multiples_of_16_bytes_is_moved_that_way(put: Callable) -> None:
+    """The interpreter moves anything, a GPU does not: the flags in the table."""
+
+    def flag(size: int, parts: int = 1, place: int = 0, low: Any = None, first: int = 0, buffers: bool = True) -> int:
+        ahead, g = put(np.zeros(place)), put(np.zeros(parts * size + first))[first:]
+        table, _, places = adam._table([ahead, g], [place, size], [1, parts], [None, low], (1, 0, 0), buffers)
+        rows = device.to_host(table)[adam.HEADER + places :].reshape(2, adam.ROW)
+        return int(rows[rows[:, 8] == 1, 7][0])
+
+    dense, padded = device.empty((2, 8), BF16), device.from_host(np.zeros((4, 4)), BF16, activation=True)
+    assert flag(16) == flag(15) == flag(16, 3) == flag(16, place=8) == flag(16, low=dense) == flag(16, first=4) == 1
+    assert flag(15, 3) == flag(16, place=6) == flag(16, low=padded) == flag(16, first=1) == flag(16, buffers=False) == 0
+    assert flag(16, low=device.empty((17,), BF16)[1:]) == 0
+
+
 @jit
 def step_size_alone(table_ptr, y_ptr, t, POWERS: tl.constexpr):
     tl.store(y_ptr, adam.step_size(table_ptr, t, POWERS))
@@ -199,9 +214,10 @@ def test_wrong_arguments_are_named(put: Callable) -> None:
 @pytest.mark.parametrize("first", [0, 1], ids=["aligned", "not aligned"])
 @pytest.mark.parametrize("size", [5, 16, 50])
 def test_moving_average(size: int, first: int, put: Callable, stream: Callable) -> None:
-    x, average = (stream(name).standard_normal(size + first).astype(np.float32) for name in ("x", "average"))
+    here = slice(first, first + size)  # and three numbers behind
+    x, average = (stream(name).standard_normal(size + first + 3).astype(np.float32) for name in ("x", "average"))
     out = put(average, out=True)
-    adam.moving_average(put(x)[first:], out=out[first:], rate=0.05)
+    adam.moving_average(put(x)[here], out=out[here], rate=0.05)
     wanted = average.copy()
-    cpu.moving_average(x[first:], out=wanted[first:], rate=0.05)
+    cpu.moving_average(x[here], out=wanted[here], rate=0.05)
     np.testing.assert_allclose(device.to_host(out), wanted, rtol=1e-6, atol=1e-7)

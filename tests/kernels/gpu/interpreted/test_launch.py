@@ -99,6 +99,7 @@ def test_recording_tells_what_ran(put: Callable) -> None:
     with recording() as launches:
         call(x, None, y, 8)
         call(x[1:], None, y[1:], Int64(8))
+    call(x, None, y, 8)
     first, second = launches
     assert first.name == "scaled"
     assert first.grid == (1, 1, 1)

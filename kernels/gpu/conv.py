@@ -1,0 +1,213 @@
+"""Convolution and its gradients on the GPU: the twins of `cpu/conv.py`.
+
+    y[n,a,b,o]   = sum_{i,j,c} x[n, s a + i, s b + j, c] w[o,i,j,c]
+    gx[n,h,w,c]  = sum over all (a,i), (b,j) with s a + i = h, s b + j = w of gy[n,a,b,o] w[o,i,j,c]
+    gw[o,i,j,c]  = sum_{n,a,b} gy[n,a,b,o] x[n, s a + i, s b + j, c]
+
+The first two are one kernel (`window_gemm.py`), which also does what follows them: bias, activation, dropout, moments
+for a batch norm, or the way back through one (`conv_epilogue.py`). A layer's two gradients are one launch. Here are
+the public functions: checks, sizes, launches.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .. import device, tiles
+from ..arrays import LINEAR, Activation, Array, Dropout, NormState, check_conv
+from ..launch import Work, arch, launch
+from .conv_ending import Ending
+from .conv_kernels import conv_backward, conv_weight, conv_window
+from .conv_products import weight_product, window_products
+from .conv_shapes import WeightProduct, Windows
+from .table import ceil_div
+from .weight_gemm import sum_pieces
+
+SUMMED = 1024  # numbers of partial sums that a program adds
+
+
+def conv2d(
+    x: Array,
+    w: Array,
+    bias: Array | None = None,
+    *,
+    stride: int = 1,
+    activation: Activation = LINEAR,
+    dropout: Dropout | None = None,
+    moments: bool = False,
+    through: NormState | None = None,
+    precision: str = "fp32",
+    dtype: Any = None,
+) -> tuple[Array, Any]:
+    """Valid convolution with its epilogue: y = dropout(activation(conv(x, w) + bias)).
+
+    x          (N, H, W, C);  w: (O, kH, kW, C);  bias: (O,), (Ho, Wo, O) or None, float32
+    moments    also take the per-channel moments of y, for batch norm
+    through    y is the gradient, of K cotangents, of what a batch norm with leaky ReLU made: let it pass through
+    precision  of the product: "fp32", "tf32" or "bf16"; sums are float32
+    dtype      of y, that of x by default
+
+    Returns y: (N, Ho, Wo, O / pieces), and beside it (mean, variance) if `moments`, sums (K, 2, O) if `through`, the
+    winners if maxout, else None.
+    """
+    oh, ow = check_conv("conv2d", x.shape, w.shape, None, stride)
+    ending = Ending("conv2d", (len(x), oh, ow, len(w)), bias, activation, dropout, moments, through)
+    return _windows("conv2d", ending, x, w, stride, False, precision, dtype)
+
+
+def conv2d_input_grad(
+    gy: Array,
+    w: Array,
+    size: tuple[int, int],
+    bias: Array | None = None,
+    *,
+    stride: int = 1,
+    activation: Activation = LINEAR,
+    dropout: Dropout | None = None,
+    moments: bool = False,
+    through: NormState | None = None,
+    precision: str = "fp32",
+    dtype: Any = None,
+) -> tuple[Array, Any]:
+    """The adjoint of `conv2d` in x: the gradient of its input, and the forward pass of a transposed convolution.
+
+    gy   (N, Ho, Wo, O);  w: (O, kH, kW, C);  size: (H, W) of the result;  the rest as in `conv2d`
+
+    Returns gx: (N, H, W, C) and the epilogue's extra.
+    """
+    shape = (len(gy), *size, *w.shape[3:])
+    check_conv("conv2d_input_grad", shape, w.shape, gy.shape, stride)
+    ending = Ending("conv2d_input_grad", shape, bias, activation, dropout, moments, through)
+    return _windows("conv2d_input_grad", ending, gy, w, stride, True, precision, dtype)
+
+
+def conv2d_weight_grad(
+    x: Array, gy: Array, kernel: tuple[int, int], *, stride: int = 1, precision: str = "fp32", partials: bool = False
+) -> Array:
+    """The adjoint of `conv2d` in w.
+
+    x         (N, H, W, C);  gy: (N, Ho, Wo, O);  kernel: (kH, kW)
+    partials  leave the sums of shares of the batch apart, to be added in order
+
+    Returns gw: (O, kH, kW, C) float32, or (S, O, kH, kW, C).
+    """
+    name = "conv2d_weight_grad"
+    check_conv(name, x.shape, (*gy.shape[3:], *kernel, *x.shape[3:]), gy.shape, stride)
+    product = tiles.weight(weight_product(name, x, gy, kernel, stride, precision), len(x), arch())
+    parts, arguments = _weight_arguments(product, x, gy)
+    launch(
+        conv_weight,
+        product.tiles * product.tile.pieces,
+        arguments,
+        {"WG": product},
+        warps=product.tile.warps,
+        stages=product.stages,
+        work=Work(x.nbytes + gy.nbytes, parts[0].nbytes, 2 * math.prod(gy.shape[:3]) * parts[0].size),
+    )
+    return parts if partials else _sum(parts)
+
+
+def conv2d_backward(
+    x: Array,
+    gy: Array,
+    w: Array,
+    *,
+    stride: int = 1,
+    transposed: bool = False,
+    rows: slice | None = None,
+    through: NormState | None = None,
+    precision: str = "fp32",
+    dtype: Any = None,
+    partials: bool = False,
+) -> tuple[Array, Array | None, Array]:
+    """Both gradients of a layer in one launch.
+
+    x           (N, H, W, C), the layer's input;  gy: (K N, Ho, Wo, O), the gradient of its output
+    transposed  whether the layer is `conv2d_input_grad`: then x is (N, H, W, O) and gy (K N, H', W', C)
+    rows        of gy whose input gradient is wanted, all by default
+    through     the batch norm that made x: the gradient passes through it as in `conv2d`
+    dtype       of gx, that of x by default
+
+    Returns gx, with as many rows; the sums (K, 2, channels) or None; gw of the first cotangent as in
+    `conv2d_weight_grad`.
+    """
+    name = "conv2d_backward"
+    if len(gy) % max(1, len(x)):
+        raise ValueError(f"{name}: gy {gy.shape} has {len(gy)} rows, wanted {len(x)} or a multiple, as x has")
+    first = gy[: len(x)]
+    big, small = (first, x) if transposed else (x, first)
+    check_conv(name, big.shape, w.shape, small.shape, stride)
+    if rows is not None and through is not None:
+        raise ValueError(f"{name}: a gradient that passes through a norm has all its rows")
+    a = gy if rows is None else gy[rows]
+    ending = Ending(name, (len(a), *x.shape[1:]), through=through)
+    gx = device.empty_activation(ending.shape, dtype or x.dtype)
+    window = tiles.window(window_products(name, a, w, gx, stride, not transposed, 1, precision), len(a), arch())
+    weight = weight_product(name, big, small, w.shape[1:3], stride, precision)
+    weight = tiles.weight(weight, len(x), arch(), window.tile.warps)
+    parts, arguments = _weight_arguments(weight, big, small)
+    of_window = {"a_ptr": a, "w_ptr": w, "y_ptr": gx, **ending.arguments(window)}
+    del of_window["bias_ptr"], of_window["winner_ptr"]
+    programs = _programs(ending, window)
+    pixels = math.prod(small.shape[1:3]) * (len(x) + len(a))
+    launch(
+        conv_backward,
+        programs + weight.tiles * weight.tile.pieces,
+        {**of_window, **arguments, "windows": programs},
+        {"G": window, "E": ending.epilogue(), "WG": weight},
+        warps=window.tile.warps,
+        stages=max(window.stages, weight.stages),
+        work=Work(
+            x.nbytes + gy.nbytes + w.nbytes + ending.read(), gx.nbytes + parts[0].nbytes, 2 * pixels * parts[0].size
+        ),
+    )
+    return gx, ending.extra, parts if partials else _sum(parts)
+
+
+def _windows(
+    name: str, ending: Ending, a: Array, w: Array, stride: int, adjoint: bool, precision: str, dtype: Any
+) -> tuple[Array, Any]:
+    """The launch of a convolution or an input gradient."""
+    y = device.empty_activation(ending.shape, dtype or a.dtype)
+    products = window_products(name, a, w, y, stride, adjoint, ending.activation.pieces, precision)
+    product = tiles.window(products, len(a), arch())
+    pixels = math.prod((a if adjoint else y).shape[:3])
+    arguments = {"a_ptr": a, "w_ptr": w, "y_ptr": y, **ending.arguments(product)}
+    launch(
+        conv_window,
+        _programs(ending, product),
+        arguments,
+        {"G": product, "E": ending.epilogue()},
+        warps=product.tile.warps,
+        stages=product.stages,
+        work=Work(a.nbytes + w.nbytes + ending.read(), y.nbytes + ending.written(), 2 * pixels * w.size),
+    )
+    return y, ending.extra
+
+
+def _programs(ending: Ending, product: Windows) -> int:
+    return ending.sets * ceil_div(ending.images * product.positions, product.BM) * product.tiles_n
+
+
+def _weight_arguments(product: WeightProduct, big: Array, small: Array) -> tuple[Array, dict[str, Any]]:
+    """(partial sums (S, O, kH, kW, C), what the kernel wants)."""
+    pixels, pieces = len(small) * product.pixels, product.tile.pieces
+    parts = device.empty((pieces, product.O, product.kernel_h, product.kernel_w, product.C))
+    share = ceil_div(ceil_div(pixels, product.BK), pieces) * product.BK
+    return parts, {"big_ptr": big, "small_ptr": small, "gw_ptr": parts, "pixels": pixels, "per": share}
+
+
+def _sum(parts: Array) -> Array:
+    """The sum over the first axis, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    out = device.empty(parts.shape[1:])
+    launch(
+        sum_pieces,
+        ceil_div(out.size, SUMMED),
+        {"parts_ptr": parts, "out_ptr": out, "pieces": len(parts)},
+        {"SIZE": out.size, "BLOCK": SUMMED},
+        work=Work(parts.nbytes, out.nbytes, parts.size),
+    )
+    return out

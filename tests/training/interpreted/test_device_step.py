@@ -1,0 +1,148 @@
+"""The whole ALI step on the interpreted device, through the steppers, equals the step on the CPU, tensor by tensor.
+
+Three steps of a model of 8x8 images, the last of them a smaller batch, with batch norm in D (both cotangents stacked)
+and without (maxout, one walk for both losses). Every kind of layer of the paper's tables takes part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alikit.data import Dataset
+from alikit.kernels import device
+from alikit.kernels.launch import recording
+from alikit.models import ALI
+from alikit.models.table import ModelSpec, Row
+from alikit.optim import Adam, AdamSettings
+from alikit.training.adversarial import AliRules
+from alikit.training.feed import Feed
+from alikit.training.state import to_device
+from alikit.training.step import Trainer
+from alikit.training.stepper import DeviceStepper, HostStepper
+
+# fmt: off
+ENCODER = (
+    Row("conv",  3, 1, 5,  6, True,  0.0, None,   "leaky"),
+    Row("conv",  4, 2, 8,  2, True,  0.0, None,   "leaky"),
+    Row("conv",  2, 1, 10, 1, True,  0.0, None,   "leaky"),
+    Row("conv",  1, 1, 6,  1, False, 0.0, "tied", "linear"),
+)
+DECODER = (
+    Row("tconv", 2, 1, 9,  2, True,  0.0, None,     "leaky"),
+    Row("tconv", 4, 2, 6,  6, True,  0.0, None,     "leaky"),
+    Row("tconv", 3, 1, 5,  8, True,  0.0, None,     "leaky"),
+    Row("conv",  1, 1, 3,  8, False, 0.0, "untied", "sigmoid"),
+)
+DISC_X = (
+    Row("conv",  3, 1, 6,  6, False, 0.2, "tied", "leaky"),
+    Row("conv",  4, 2, 8,  2, True,  0.2, None,   "leaky"),
+    Row("conv",  2, 1, 10, 1, True,  0.2, None,   "leaky"),
+)
+DISC_Z = (
+    Row("conv",  1, 1, 6,  1, False, 0.2, None,   "leaky"),
+    Row("conv",  1, 1, 8,  1, False, 0.2, None,   "leaky"),
+)
+DISC_XZ = (
+    Row("conv",  1, 1, 10, 1, False, 0.2, "tied", "leaky"),
+    Row("conv",  1, 1, 8,  1, False, 0.2, "tied", "leaky"),
+    Row("conv",  1, 1, 1,  1, False, 0.2, "tied", "linear"),
+)
+# fmt: on
+NORMED = ModelSpec("normed", (8, 8, 3), 3, 0.2, ENCODER, DECODER, DISC_X, DISC_Z, DISC_XZ, std=0.3)
+
+
+def _maxout(table: tuple[Row, ...]) -> tuple[Row, ...]:
+    """The table without batch norm, with maxout for leaky ReLU."""
+    return tuple(
+        row._replace(norm=False, bias=row.bias or "tied", nonlinearity="maxout") if row.nonlinearity == "leaky" else row
+        for row in table
+    )
+
+
+MAXOUT = replace(NORMED, name="maxout", disc_x=_maxout(DISC_X), disc_z=_maxout(DISC_Z), disc_xz=_maxout(DISC_XZ))
+
+#: a large eps, so that an element whose gradient is nearly zero does not move by its sign alone
+SETTINGS = AdamSettings(lr=0.02, eps=0.05)
+IMAGES = np.random.default_rng(3).integers(0, 256, (5, 8, 8, 3), np.uint8)
+
+
+def make(spec: ModelSpec, *, on_device: bool, watched: bool = True) -> tuple[Trainer, Any, list[dict[str, np.ndarray]]]:
+    """A trainer, its stepper, and a list that gets a step's gradients by name for every step taken."""
+    model = ALI(spec, seed=4)
+    if on_device:
+        to_device(model, "fp32")
+    trainer = Trainer(AliRules(model), SETTINGS, seed=11, ema=0.3)
+    feed = Feed(Dataset(name="toy", split="train", source="here", checksum="", images=IMAGES), 2, 7)
+    stepper: Any = DeviceStepper(trainer, feed, graph=False) if on_device else HostStepper(trainer, feed)
+    seen: list[dict[str, np.ndarray]] = []
+    for adam in trainer.adams.values() if watched else ():
+        watch(adam, seen, trainer)
+    return trainer, stepper, seen
+
+
+def watch(adam: Adam, seen: list[dict[str, np.ndarray]], trainer: Trainer) -> None:
+    """Notes the gradients that reach the optimiser; partial sums are added."""
+    step = adam.step
+
+    def noted(grads: Any, clock: Any = None) -> Any:
+        if adam is next(iter(trainer.adams.values())):
+            seen.append({})
+        for name, p, g in zip(adam.flat.names, adam.parameters, grads, strict=True):
+            host = device.to_host(g)
+            seen[-1][name] = host.reshape(-1, *p.shape).sum(axis=0)
+        return step(grads, clock)
+
+    adam.step = noted  # type: ignore[method-assign]
+
+
+def state(trainer: Trainer) -> dict[str, np.ndarray]:
+    found = {**trainer.model.state(), **{f"ema/{k}": v for k, v in trainer.ema.state().items()}}  # type: ignore[union-attr]
+    for player, adam in trainer.adams.items():
+        found |= {f"{player}/{k}": v for k, v in adam.state().items()}
+    return {name: device.to_host(array) for name, array in found.items()}
+
+
+@pytest.mark.parametrize("spec", [NORMED, MAXOUT], ids=lambda spec: spec.name)
+def test_three_steps_equal_the_cpu_s(spec: ModelSpec) -> None:
+    host, host_stepper, host_grads = make(spec, on_device=False)
+    on_device, device_stepper, device_grads = make(spec, on_device=True)
+    assert host.model.discriminator.rows_independent == (spec is MAXOUT)
+    for number, count in enumerate((2, 2, 1)):
+        assert host_stepper.step(number) == device_stepper.step(number) == count
+        device_stepper.check()
+        np.testing.assert_allclose(device_stepper.result(), host_stepper.result(), rtol=2e-4)
+        assert device_grads[number].keys() == host_grads[number].keys()
+        for name, wanted in host_grads[number].items():
+            scale = np.abs(wanted).max()
+            np.testing.assert_allclose(device_grads[number][name], wanted, rtol=0, atol=2e-4 * scale, err_msg=name)
+        wanted_state, found_state = state(host), state(on_device)
+        assert found_state.keys() == wanted_state.keys()
+        for name, array in wanted_state.items():
+            scale = max(np.abs(array).max(), 1e-3)
+            np.testing.assert_allclose(found_state[name], array, rtol=0, atol=2e-4 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("spec", [NORMED, MAXOUT], ids=lambda spec: spec.name)
+def test_a_step_computes_with_our_kernels_alone_and_nothing_else(spec: ModelSpec) -> None:
+    """Array arithmetic beside them would be CuPy's own kernels on a GPU. Uploads wait, as while a graph is captured."""
+    with device.use("plan"):
+        _, stepper, _ = make(spec, on_device=True, watched=False)
+        stepper.step(0)
+        with device.deferred_uploads(), recording() as launches:
+            stepper.step(1)
+    assert len(launches) > 40
+    assert launches.foreign == []
+
+
+def test_a_number_that_is_not_finite_is_found_by_name() -> None:
+    from alikit.errors import DivergedError
+
+    trainer, stepper, _ = make(NORMED, on_device=True)
+    trainer.model.discriminator.xz.layers[-1].conv.bias.data[...] = np.inf
+    stepper.step(0)
+    with pytest.raises(DivergedError, match=r"^step 1: loss_[dg] is not finite$"):
+        stepper.check()
