@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import os
 import statistics
 import sys
@@ -145,6 +144,14 @@ def _timing(ladder: Ladder, problem: Any, seconds: float | None, below: float | 
     return f"{seconds * 1e6:>9.1f} us{rate:>16}" + (f"{below / seconds:>7.2f}x" if below else "")
 
 
+def show(ladder: Ladder, timed: bool, why: bool) -> None:
+    """Climbs a ladder and prints its table."""
+    problem = ladder.problem(not timed)
+    print(report(ladder, problem, climb(ladder, problem, timed=timed, tolerance=1e-2 if timed else 1e-5)), flush=True)
+    for rung in ladder.rungs if why else ():
+        print(f"  {rung.name}: {rung.why}")
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Climbs the ladders asked for. Returns 0, or 1 where a rung is wrong or nothing can be run."""
     cli = argparse.ArgumentParser("python -m bench.ladder", description=(__doc__ or "").split("\n\n")[0])
@@ -153,27 +160,21 @@ def main(words: Sequence[str] | None = None) -> int:
     asked = cli.parse_args(words)
     if unknown := set(asked.ladders) - set(LADDERS):
         cli.error(f"unknown ladder {', '.join(sorted(unknown))}; there are {', '.join(LADDERS)}")
-    if importlib.util.find_spec("triton") is None:
-        print("Triton is not installed (pip install triton): no rung can be run", file=sys.stderr)
-        return 1
     from alikit.backend import choose_device
+    from alikit.kernels.launch import INTERPRETED, use
 
     where, obstacle = choose_device("auto")
     timed = where == "cuda"
     if not timed:
-        os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
-    for name in asked.ladders:
-        ladder: Ladder = import_module(f"bench.ladder_{name}").LADDER
-        problem = ladder.problem(not timed)
-        try:
-            steps = climb(ladder, problem, timed=timed, tolerance=1e-2 if timed else 1e-5)
-        except WrongRung as error:
-            print(f"NOT TIMED. {error}", file=sys.stderr)
-            return 1
-        print(report(ladder, problem, steps))
-        for rung in ladder.rungs if asked.why else ():
-            print(f"  {rung.name}: {rung.why}")
-    checked = "in bfloat16" if timed else "tiny, in float32, in Triton's interpreter"
+        os.environ.update(INTERPRETED)  # before the first kernel file is imported
+    try:
+        with use("cuda" if timed else "interpreted"):
+            for name in asked.ladders:
+                show(import_module(f"bench.ladder_{name}").LADDER, timed, asked.why)
+    except (WrongRung, ImportError) as error:
+        print(f"NOT TIMED. {error}", file=sys.stderr)
+        return 1
+    checked = "in bfloat16" if timed else "tiny, in float32, in the kernels' interpreter"
     print(f"Every rung was checked against the CPU kernel, {checked}.")
     if not timed:
         print(f"Nothing was timed: {obstacle}.")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from alikit import backend
 from bench import ladder
 from bench.ladder import Ladder, Rung, Step, WrongRung, climb, report
 
@@ -82,13 +83,24 @@ def test_the_command_fails_where_a_rung_is_wrong(
 ) -> None:
     tower, _ = a_ladder(lambda p: [p.x])
     monkeypatch.setenv("TRITON_INTERPRET", "0")  # which main changes
+    monkeypatch.setattr(backend, "choose_device", lambda _: ("cpu", "there is none"))
     monkeypatch.setattr(ladder, "import_module", lambda _: SimpleNamespace(LADDER=tower))
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    assert ladder.main(["norm"]) == 1
-    assert "Triton is not installed" in capsys.readouterr().err
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "cupy" else True)
     assert ladder.main(["norm"]) == 1
     assert "NOT TIMED. doubling" in capsys.readouterr().err
+    tower, _ = a_ladder(double)
+    assert ladder.main(["norm"]) == 0
+    assert "Nothing was timed: there is none" in capsys.readouterr().out
+
+
+def test_without_the_compiler_no_rung_can_be_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tower, _ = a_ladder(lambda p: __import__("triton_that_is_not_there"))
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    monkeypatch.setattr(backend, "choose_device", lambda _: ("cpu", "there is none"))
+    monkeypatch.setattr(ladder, "import_module", lambda _: SimpleNamespace(LADDER=tower))
+    assert ladder.main(["norm"]) == 1
+    assert "NOT TIMED. No module named 'triton_that_is_not_there'" in capsys.readouterr().err
 
 
 def test_gains_are_over_the_rung_below_and_not_over_the_floor() -> None:
