@@ -205,7 +205,7 @@ def test_dropout(shape: tuple, first: int, dtype: Any, padded: bool, put: Callab
     np.testing.assert_array_equal(y.get(), (x.astype(np.float32) * keep * np.float32(1.25)).astype(dtype))
 
 
-@pytest.mark.parametrize("shape", [(5, 3, 3, 16), (7, 2, 3, 3), (11, 13), (3, 1, 1, 1)])
+@pytest.mark.parametrize("shape", [(5, 3, 3, 16), (7, 2, 3, 3), (11, 13), (3, 1, 1, 1), (70, 16)])
 @pytest.mark.parametrize("dtype", [np.float32, BF16])
 def test_rows_are_scaled(shape: tuple, dtype: Any, put: Callable, stream: Callable) -> None:
     x = stream("x").standard_normal(shape).astype(dtype)

@@ -25,6 +25,7 @@ CASES = {
     "one part": ((0, 1, 1, 5), 0, (4,)),
     "channels": ((5, 1, 1, 0), -1, (32, 48)),
     "channels of odd numbers": ((5, 2, 1, 0), -1, (3, 7)),
+    "channels that begin within a block": ((5, 1, 1, 0), -1, (8, 24)),
     "three parts of channels": ((3, 1, 2, 0), -1, (16, 5, 8)),
     "one part of channels": ((3, 1, 2, 0), -1, (5,)),
 }

@@ -11,7 +11,7 @@ import pytest
 from alikit.kernels import device
 from alikit.kernels.arrays import Counters, Dropout
 from alikit.kernels.cpu.activation import keep_mask
-from alikit.kernels.cpu.sampling import random_words
+from alikit.kernels.cpu.sampling import random_uint16, random_words
 from alikit.kernels.gpu.philox import (
     dropout_arguments,
     keep_scale,
@@ -120,6 +120,14 @@ def test_a_span_at_each_rate(rate: float, put: Callable) -> None:
     arguments, constants = dropout_arguments(dropout)
     launch(span_kernel, 1, {**arguments, "y_ptr": y, "first": 48}, {**constants, "SIZE": 64})
     np.testing.assert_array_equal(y.get(), factors(dropout, 48, 64))
+
+
+def test_an_element_at_the_threshold_is_kept(put: Callable) -> None:
+    lanes = random_uint16(COUNTERS["small"], 0, 16)
+    dropout, y = Dropout(int(lanes[5]) / 65536, COUNTERS["small"]), device.empty(16)
+    arguments, constants = dropout_arguments(dropout)
+    launch(span_kernel, 1, {**arguments, "y_ptr": y, "first": 0}, {**constants, "SIZE": 16})
+    np.testing.assert_array_equal(y.get() > 0, lanes >= lanes[5])
 
 
 TABLES = {
