@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from alikit.data import Dataset
-from alikit.kernels import device
+from alikit.kernels import aot, device, plan
 from alikit.kernels.launch import Launch, recording
 from alikit.training import config, state
 from alikit.training.feed import Feed
@@ -25,6 +25,9 @@ from alikit.training.stepper import DeviceStepper
 #: what the floors assume of a GPU: sustained bytes/s of memory and operations/s of each precision's products
 BANDWIDTH = 4.3e12
 RATES = {"bf16": 790e12, "tf32": 400e12, "fp32": 60e12}
+
+#: presets whose kernels are compiled ahead
+SHIPPED = ("svhn", "cifar10", "celeba", "tiny-imagenet", "mixture")
 
 #: launches that a step may have
 MOST = 110
@@ -56,6 +59,17 @@ def _blank_feed(settings: config.Config, trainer: Any) -> Feed:
     images = np.zeros((2 * shape[0], *shape[1:]), np.float32 if points else np.uint8)
     blank = Dataset(name=settings.dataset, split="train", source="nothing", checksum="", images=images)
     return Feed(blank, settings.batch_size, 0)
+
+
+def shapes() -> str:
+    """The text of `kernels/shapes.json`: what a step of each preset launches on each architecture."""
+    steps = {
+        plan.Step(preset, precision, arch): record_step(preset, precision, arch=arch)
+        for preset in SHIPPED
+        for precision in ("bf16", "tf32")
+        for arch in aot.ARCHS
+    }
+    return plan.dumps(steps)
 
 
 def floor_seconds(launch: Launch, precision: str) -> float:
@@ -93,7 +107,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.add_argument("preset", nargs="?", default="svhn", choices=sorted(config.PRESETS), help="default svhn")
     cli.add_argument("--precision", choices=sorted(RATES), default="bf16")
     cli.add_argument("--batch-size", type=int, metavar="N", help="images a step (the preset's)")
+    cli.add_argument("--write", action="store_true", help=f"write every preset's kernels to {plan.FILE.name}, for aot")
     options = cli.parse_args(argv)
+    if options.write:
+        plan.FILE.write_text(shapes())
+        print(f"written: {plan.FILE}")
+        return 0
     launches = record_step(options.preset, options.precision, options.batch_size)
     print("\n".join(table(launches, options.precision)))
     print(summary(launches, options.precision))

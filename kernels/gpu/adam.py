@@ -67,12 +67,12 @@ def _update(table_ptr, row_ptr, p_ptr, m_ptr, v_ptr, t, start, beta1, new1, beta
     low_ptr = tl.load(row_ptr + 1).to(tl.pointer_type(tl.bfloat16))
     place, size, parts = tl.load(row_ptr + 2), tl.load(row_ptr + 3), tl.load(row_ptr + 4).to(tl.int32)
     offs = start + tl.arange(0, BLOCK)
-    mask = tl.full((BLOCK,), True, tl.int1) if WHOLE else offs < size
+    mask = tl.zeros((BLOCK,), tl.int32) == 0 if WHOLE else offs < size
     g = tl.zeros((BLOCK,), tl.float32)
     for part in range(0, parts, 4):
         for k in tl.static_range(4):  # four loads on their way at a time
             part_ptrs = tl.multiple_of(grad_ptr + size * (part + k) + offs, ALIGNED)
-            g += tl.load(part_ptrs, mask=mask & (part + k < parts), other=0.0)
+            g += tl.load(part_ptrs, mask=mask & (tl.full((BLOCK,), part + k, tl.int32) < parts), other=0.0)
     p_ptrs = tl.multiple_of(p_ptr + place + offs, ALIGNED)
     m_ptrs = tl.multiple_of(m_ptr + place + offs, ALIGNED)
     v_ptrs = tl.multiple_of(v_ptr + place + offs, ALIGNED)

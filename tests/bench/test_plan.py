@@ -1,0 +1,31 @@
+"""The launches of a step, counted: few enough, nothing beside our kernels, and written down for the compiler."""
+
+import re
+
+import pytest
+
+from alikit.kernels import plan
+from bench.plan import MOST, main, record_step
+
+
+def test_an_svhn_step_has_few_launches_and_the_last_line_says_how_many(capsys) -> None:
+    assert main(["svhn"]) == 0
+    *table, last = capsys.readouterr().out.splitlines()
+    count = len(table) - 1  # a line of headings
+    assert re.match(rf"{count} launches, \d+ MB, 100\.8 GFLOP, floor \d+ us", last)
+    assert count <= MOST == 110
+
+
+@pytest.mark.parametrize("preset", ["cifar10", "mixture"])
+def test_a_step_of_another_preset_is_planned_too(preset: str) -> None:
+    """`record_step` refuses whatever is computed beside our kernels."""
+    launches = record_step(preset, "tf32")
+    assert {launch.name for launch in launches} >= {"adam_kernel", "adversarial_losses_kernel", "record_step_kernel"}
+    assert all(launch.work.read + launch.work.written > 0 for launch in launches)
+
+
+@pytest.mark.parametrize("step", [plan.Step("svhn", "bf16", 90), plan.Step("mixture", "tf32", 80)], ids=str)
+def test_the_file_for_the_compiler_is_up_to_date(step: plan.Step) -> None:
+    """`python -m bench.plan --write` writes it."""
+    written = plan.loads(plan.FILE.read_text())[step]
+    assert plan.dumps({step: written}) == plan.dumps({step: record_step(step.preset, step.precision, arch=step.arch)})
