@@ -60,12 +60,16 @@ class Graph:
 
 
 class GraphMemory:
-    """The stream and the memory pool of a step that is to be captured."""
+    """The stream and the memory pool of a step that is to be captured.
+
+    The stream is one that waits for the null stream and is waited for by it: pictures, checkpoints and uploads go
+    there, between steps, and must neither see half a step nor be overtaken by one.
+    """
 
     def __init__(self) -> None:
         import cupy
 
-        self.stream = cupy.cuda.Stream(non_blocking=True)
+        self.stream = cupy.cuda.Stream()
         self.pool = cupy.cuda.MemoryPool()
 
     def run(self, fn: Callable[[], Any]) -> Any:
