@@ -85,6 +85,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     options.threads = options.threads or startup.default_threads()
     backend.set_threads(options.threads)
     model = inference.load(options.run, console.warn)
+    inference.refuse_conditional(model, options.run, "evaluate")
     if model.config.dataset == "mixture":
         raise UsageError("evaluate measures images; a mixture run counts its modes as it trains (metrics.jsonl)")
     options.out = options.out or (options.run if options.run.is_dir() else options.run.parent)

@@ -25,6 +25,7 @@ EXAMPLES = """\
   python -m alikit.train svhn                          the paper's networks and constants on the train split
   python -m alikit.train svhn --split extra            ... on the split the paper used (1.3 GB)
   python -m alikit.train svhn --model vae              a GAN (gan) or a VAE with the same decoder
+  python -m alikit.train celeba --conditional          given the 40 attributes of each face; svhn, cifar10: the class
   python -m alikit.train mixture --model posthoc --decoder runs/00003-mixture
   python -m alikit.train folder --data ~/pictures --size 64 --steps 20000
   python -m alikit.train svhn --resume                 go on with the newest svhn run under runs/
@@ -38,6 +39,7 @@ Ctrl-C and SIGTERM save a checkpoint first. Exit codes: 0 done, 1 failure, 2 usa
 #: options that override a field of the configuration of the same name
 OVERRIDES = (
     *("data", "split", "images", "size", "data_seed", "model", "decoder", "width", "nz", "init_std"),
+    "conditional",
     *("epochs", "steps", "batch_size", "lr", "beta1", "beta2", "adam_eps", "seed", "ema", "reconstruction"),
     *("device", "precision", "graph", "log_every", "sample_every", "checkpoint_every", "keep"),
 )
@@ -80,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="X",
         type=number(0, 1e6),
         help="add X times the squared error of decode(encode(x)) to the generators' loss, as ALICE does (0: ALI)",
+    )
+    game.add_argument(
+        "--conditional",
+        action="store_true",
+        default=None,
+        help="give all networks the image's class (svhn, cifar10) or attributes (celeba)",
     )
     game.add_argument(
         "--model",
@@ -158,7 +166,7 @@ def _what_to_run(options: argparse.Namespace) -> tuple[Path | None, Saved | None
         if options.out is not None and options.out.exists() and (options.out.is_file() or any(options.out.iterdir())):
             raise UsageError(f"--out {options.out}: exists already; --resume goes on with a run there")
         return options.out, None, config.resolve(options.set, overrides, options.demo)
-    label = session.label(options.set, overrides.get("game", "ali"))
+    label = session.label(options.set, overrides.get("game", "ali"), bool(overrides.get("conditional")))
     folder, checkpoint = session.resume_point(options.resume, options.out, label)
     saved = state.read(checkpoint) if checkpoint else None
     earlier = saved.config if saved else session.saved_config(folder) if folder else None
@@ -182,7 +190,8 @@ def _beginning(run: Run, saved: Saved | None) -> str:
 
 
 def _label(config: Config) -> str:
-    return config.model if config.game == "ali" else f"{config.game}:{config.model}"
+    name = config.model if config.game == "ali" else f"{config.game}:{config.model}"
+    return f"conditional {name}" if config.conditional else name
 
 
 def _dry_run(config: Config, folder: Path | None, reason: str) -> int:

@@ -11,6 +11,7 @@ The room knows arrays and files, no Tensors and no kernels. Only NumPy is import
 
 from alikit.data.catalogue import SPLITS, TERMS, held_out_split, open_dataset
 from alikit.data.dataset import Dataset
+from alikit.data.labels import CLASSED, LABELS
 from alikit.data.order import EpochOrder
 
-__all__ = ["SPLITS", "TERMS", "Dataset", "EpochOrder", "held_out_split", "open_dataset"]
+__all__ = ["CLASSED", "LABELS", "SPLITS", "TERMS", "Dataset", "EpochOrder", "held_out_split", "open_dataset"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from alikit.data import Dataset
-from alikit.errors import UsageError
+from alikit.data import CLASSED, LABELS, Dataset
+from alikit.errors import DataError, UsageError
 
 
 def width(dataset: Dataset) -> int:
@@ -20,6 +20,36 @@ def width(dataset: Dataset) -> int:
         return len(dataset.label_names)
     seen = dataset.labels_of(np.arange(min(len(dataset), 1000)))
     return 0 if seen is None else int(seen.max()) + 1
+
+
+def check(dataset: Dataset) -> None:
+    """DataError where a data set's labels are not those that its name promises: a run's networks count on them."""
+    if dataset.label_names != LABELS[dataset.name]:
+        raise DataError(f"{dataset.source}: its labels are not the {len(LABELS[dataset.name])} of {dataset.name}")
+
+
+def shown(name: str, held_out: np.ndarray, count: int) -> np.ndarray:
+    """The conditions of a sheet of samples, (count, 1, 1, A): the classes in turn, or attributes of held-out faces."""
+    rows = np.eye(len(LABELS[name]), dtype=np.float32).reshape(-1, 1, 1, len(LABELS[name]))
+    return np.resize(rows if name in CLASSED else held_out, (count, *held_out.shape[1:]))
+
+
+def as_input(name: str, y: ArrayLike, count: int) -> np.ndarray:
+    """Labels as a data set gives them, as the input of networks conditioned on that set: (count, 1, 1, A) float32.
+
+    name   of the data set
+    y      classes (N,), or rows (N, A): attributes, or the shares of classes; a single class or row stands for all
+
+    ValueError where y is something else.
+    """
+    size, found = len(LABELS[name]), np.asarray(y)
+    if name in CLASSED and found.ndim <= 1 and found.dtype.kind in "iu":
+        found = one_hot(np.broadcast_to(found, count) if found.ndim == 0 else found, size)
+    if found.shape not in ((size,), (count, size)) or found.dtype.kind not in "biuf":
+        wanted = f"({count},) classes or ({count}, {size})" if name in CLASSED else f"({count}, {size})"
+        raise ValueError(f"conditions: y is {np.shape(y)} {found.dtype}, wanted {wanted} for {count} rows of {name}")
+    rows = np.broadcast_to(found, (count, size)).astype(np.float32)
+    return np.ascontiguousarray(rows.reshape(count, 1, 1, size))
 
 
 def condition_rows(dataset: Dataset, indices: ArrayLike) -> np.ndarray:

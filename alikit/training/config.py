@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from alikit.data import LABELS
 from alikit.errors import DataError, UsageError
 
 
@@ -39,6 +40,7 @@ class Config:
     init_std: float | None = None
     ema: float | None = None
     reconstruction: float = 0.0  # weight of the reconstruction error in the generators' loss
+    conditional: bool = False  # given the images' classes or attributes
     device: str = "auto"
     precision: str = "fp32"
     graph: bool = True  # on a GPU: replay the step as one CUDA graph
@@ -113,6 +115,8 @@ def resolve(dataset: str, overrides: dict[str, Any], demo: bool = False) -> Conf
     config = replace(config, **overrides)
     if dataset == "folder" and "model" not in overrides:
         config = replace(config, model=_folder_model(config.size))
+    if config.conditional:
+        config = _conditional(config, overrides)
     if config.reconstruction and config.game != "ali":
         raise UsageError(f"--reconstruction: a term of ALI's loss, not of {config.game}'s")
     if config.ema is not None and not 0 < config.ema <= 1:
@@ -122,6 +126,16 @@ def resolve(dataset: str, overrides: dict[str, Any], demo: bool = False) -> Conf
     if config.game not in ON_DECODER and config.decoder is not None:
         raise UsageError(f"--decoder: goes with --model {' or '.join(ON_DECODER)}, not with {config.game}")
     return config
+
+
+def _conditional(config: Config, overrides: dict[str, Any]) -> Config:
+    """CelebA's batch is the authors' then (method 7)."""
+    if config.dataset not in LABELS:
+        raise UsageError(f"--conditional: {', '.join(LABELS)} have labels, {config.dataset} has none")
+    if config.game != "ali" or config.reconstruction:
+        what = f"--model {config.game}" if config.game != "ali" else "--reconstruction"
+        raise UsageError(f"--conditional: goes with ALI's own game, not with {what}")
+    return replace(config, batch_size=128) if config.dataset == "celeba" and "batch_size" not in overrides else config
 
 
 def split_model(overrides: dict[str, Any]) -> dict[str, Any]:

@@ -65,6 +65,10 @@ class Feed:
         """One shuffled batch of 500 training images (fewer where there are fewer), the same for a seed."""
         return as_input(self.dataset, self._chosen(self._mean_places()))
 
+    def mean_conditions(self) -> np.ndarray | None:
+        """The conditions of `mean_images`, where the feed delivers any."""
+        return conditions_of(self.dataset, self._chosen(self._mean_places())) if self.conditions else None
+
     def _mean_places(self) -> np.ndarray:
         count = min(MEAN_IMAGES, self.order.n)
         return EpochOrder(self.order.n, count, self.order.seed + 1).batch_indices(0)
@@ -86,7 +90,14 @@ def conditions_of(dataset: Dataset, indices: np.ndarray) -> np.ndarray:
 
 
 def held_out(config: Config, train: Callable[[], Dataset], count: int, quiet: bool) -> tuple[np.ndarray, str]:
-    """`count` held-out inputs, the same for a seed, and a line saying what they are.
+    """The images of `held_out_batch`, and its line."""
+    batch, line = held_out_batch(config, train, count, quiet)
+    return batch.x, line
+
+
+def held_out_batch(config: Config, train: Callable[[], Dataset], count: int, quiet: bool) -> tuple[Batch, str]:
+    """`count` held-out inputs, with their conditions in a conditional run, the same for a seed, and a line saying what
+    they are.
 
     Where the held-out split is not at hand or too small, training data (opened by `train`) stand in; the line says so.
     """
@@ -104,4 +115,5 @@ def held_out(config: Config, train: Callable[[], Dataset], count: int, quiet: bo
     count = min(count, len(dataset))
     if count < 2:
         raise DataError(f"{dataset.source}: at least two images are needed to look at reconstructions")
-    return as_input(dataset, EpochOrder(len(dataset), count, config.seed).batch_indices(0)), line
+    indices = EpochOrder(len(dataset), count, config.seed).batch_indices(0)
+    return Batch(as_input(dataset, indices), conditions_of(dataset, indices) if config.conditional else None), line

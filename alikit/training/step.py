@@ -32,10 +32,12 @@ class Trainer:
 
     precision   of matrix products and of what is stored, as in `Pass`
     ema         rate of the moving average of the generators' weights, None for none
-    reference   training images for the statistics of averaged weights, (N, H, W, C): set before they are looked at
+    reference   training images for the statistics of averaged weights, (N, H, W, C): set before they are looked at;
+                reference_y: their conditions, (N, 1, 1, A), of a conditional model
     """
 
     reference: Any = None
+    reference_y: Any = None
 
     def __init__(
         self,
