@@ -60,11 +60,11 @@ class Monitor:
 
     def _look_at_images(self, step: int) -> dict[str, float]:
         model = self.trainer.model
-        samples = decode(model, _on_host(model.prior(SAMPLES, self.how).data), self.how, self.wanted)
+        samples = decode(model, _on_host(model.prior(SAMPLES, self.how).data), self.how, y=self.wanted)
         images.save_png(picture_path(self.run, "samples", step), images.sample_grid(samples))
         if not model.encodes:
             return {"sample_mean": float(samples.mean()), "sample_std": float(samples.std())}
-        mu, sigma, z, reconstructions = encode_decode(model, self.x, self.how, self.y)
+        mu, sigma, z, reconstructions = encode_decode(model, self.x, self.how, y=self.y)
         pairs = images.reconstruction_grid(self.x[:PAIRS], reconstructions[:PAIRS])
         images.save_png(picture_path(self.run, "reconstructions", step), pairs)
         images.save_png(picture_path(self.run, "latents", step), plots.latent_health(mu, sigma, z))
@@ -104,7 +104,7 @@ class Monitor:
 
 
 def encode_decode(
-    model: Generative, x: np.ndarray, how: Pass, y: np.ndarray | None = None, chunk: int = 100
+    model: Generative, x: np.ndarray, how: Pass, chunk: int = 100, y: np.ndarray | None = None
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray, np.ndarray]:
     """Codes and reconstructions of x: (N, H, W, C), decode(sampled z) as in the paper (method 1.4), chunk by chunk.
 
@@ -129,7 +129,7 @@ def encode_decode(
     return codes_flat[0], codes_flat[1], z_all, np.concatenate([r for _, _, r in rows])
 
 
-def decode(model: Generative, z: np.ndarray, how: Pass, y: np.ndarray | None = None, chunk: int = 100) -> np.ndarray:
+def decode(model: Generative, z: np.ndarray, how: Pass, chunk: int = 100, y: np.ndarray | None = None) -> np.ndarray:
     """x~ of codes z: (N, nz) or (N, 1, 1, nz) -> (N, H, W, C), as `how` says; both in host memory. y: as above."""
     z = z.reshape(-1, 1, 1, model.spec.nz)
     parts = [
