@@ -147,7 +147,7 @@ def _conditional(config: Config, overrides: dict[str, Any]) -> Config:
 
 def settled(config: Config, device: str) -> Config:
     """The configuration for the device that was chosen, "cpu" or "cuda"."""
-    usual = {name: steps for name, steps in RHYTHM[device].items() if not getattr(config, name)}
+    usual: dict[str, Any] = {name: steps for name, steps in RHYTHM[device].items() if not getattr(config, name)}
     return replace(config, device=device, **usual)
 
 
