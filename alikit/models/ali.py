@@ -18,7 +18,7 @@ from alikit.nn import BatchNormLeakyReLU, Module, Parameter, Pass, Sequential
 
 
 class Discriminator(Module):
-    """D(x, z): a logit for each pair."""
+    """D(x, z): a logit for each pair, or one for each class of data (`ModelSpec.telling`)."""
 
     def __init__(self, spec: ModelSpec, seed: int, dtype: type):
         super().__init__()
@@ -29,7 +29,7 @@ class Discriminator(Module):
         self.rows_independent = not any(isinstance(m, BatchNormLeakyReLU) for m in self.modules())
 
     def __call__(self, x: Tensor | Sequence[Tensor], z: Tensor | Sequence[Tensor], how: Pass) -> Tensor:
-        """x: (N, H, W, C), z: (N, 1, 1, nz), each whole or in parts to be stacked -> logits (N, 1, 1, 1)."""
+        """x: (N, H, W, C), z: (N, 1, 1, nz), each whole or in parts to be stacked -> logits (N, 1, 1, K)."""
         towers = [run_stacked(tower, part, how) for tower, part in ((self.x, x), (self.z, z))]
         pairs = ops.join(towers, axis=-1, dropout=self.xz.input_dropout(how))
         return self.xz(pairs, how, dropped=True)
