@@ -259,11 +259,12 @@ def stacked(name: str, gy_shape: tuple, shape: tuple) -> int:
 
 def check_class_losses(name: str, logits: tuple, labels: tuple) -> tuple[int, int]:
     """Checks the shapes of logits and labels of `class_losses`; returns (M, L), data and labelled pairs."""
-    spread = math.prod(logits) != logits[0] * logits[-1] if len(logits) > 1 else True
-    pairs, odd = divmod(logits[0] - labels[0], 2) if logits and len(labels) == 1 else (0, 0)
-    if spread or not logits[-1] or pairs < 1 or odd or not labels[0]:
+    fits = len(logits) > 1 and 0 < math.prod(logits) == logits[0] * logits[-1] and logits[1:] == labels[1:]
+    pairs, odd = divmod(logits[0] - labels[0], 2) if fits else (0, 0)
+    if pairs < 1 or odd or not labels[0]:
         raise ValueError(
-            f"{name}: logits {logits} must be (2M + L, 1, ..., K): data, labelled, sample rows, for L labels {labels}"
+            f"{name}: logits {logits} must be (2M + L, 1, ..., K): data, labelled, sample rows; labels {labels}: "
+            "(L, 1, ..., K)"
         )
     return pairs, labels[0]
 

@@ -24,7 +24,7 @@ def row_grad(
 ) -> tuple[list[Any], list[Any]]:
     """Gradients of sum_i w_i y_i in the parameters and of y_i in the inputs' rows, in one walk.
 
-    y            (N, ...), row i a function of row i of whatever it is computed from; one number, unless `units` is given
+    y            (N, ...), row i a function of row i of whatever it is computed from; a number a row, unless `units` say
     parameters   leaves; weights: (N, 1, ...) array, the w of their loss
     inputs       Tensors whose rows are some of the batch's
     units        array like y: the gradient of a number of each row's own, which stands for y_i above; y's by default

@@ -66,7 +66,7 @@ def class_losses(logits: Tensor, labels: Any) -> Losses:
     """L_D and L_G of a D that tells K classes of data and samples apart (method 1.7).
 
     logits   (2M + L, 1, ..., K): M data pairs, L labelled data pairs, M sample pairs
-    labels   (L,) integer array, where the logits' array lies: the classes of the labelled pairs
+    labels   (L, 1, ..., K) array, where the logits' array lies: the classes of the labelled pairs, one-hot
 
     A row's own number is Z = log sum_k exp(l_k), for a labelled pair its cross-entropy Z - l_y.
     """

@@ -54,16 +54,17 @@ def class_losses(logits: np.ndarray, labels: np.ndarray) -> ClassLosses:
     """L_D and L_G of a discriminator that tells K classes of data and samples apart (method 1.7).
 
     logits   (2M + L, 1, ..., K): M data pairs, L labelled data pairs, M sample pairs
-    labels   (L,) integers in 0..K-1, the classes of the labelled pairs
+    labels   (L, 1, ..., K) the classes of the labelled pairs, one-hot: 1 at the class, 0 elsewhere
 
-    ValueError for a label that is no class.
+    ValueError for a row that is not one-hot.
     """
     pairs, labelled = check_class_losses("class_losses", logits.shape, labels.shape)
     flat = logits.reshape(len(logits), -1)
     known = slice(pairs, pairs + labelled)
-    if labels.min() < 0 or labels.max() >= flat.shape[1]:
-        raise ValueError(f"class_losses: labels {labels.min()}..{labels.max()} of {flat.shape[1]} classes")
-    number = np.arange(labelled), labels.astype(np.int64)
+    hot = labels.reshape(labelled, -1)
+    if np.any((hot == 0).sum(axis=1) != flat.shape[1] - 1) or np.any(hot.max(axis=1) != 1):
+        raise ValueError("class_losses: a row of labels is not one-hot: a single 1 among zeros")
+    number = np.arange(labelled), hot.argmax(axis=1)
     most, others, units = _softmax(flat)
     log = np.log1p(others)
     softplus, softplus_neg, prob, rest = _terms(most + log)

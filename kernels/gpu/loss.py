@@ -113,7 +113,7 @@ def _sum_log(rest):
 
 @jit
 def class_losses_kernel(logits_ptr, labels_ptr, losses_ptr, g_ptr, units_ptr, weights_ptr, pairs, labelled,
-                        CLASSES: tl.constexpr, PITCH: tl.constexpr, L_STRIDE: tl.constexpr, G_PITCH: tl.constexpr,
+                        CLASSES: tl.constexpr, PITCH: tl.constexpr, L_PITCH: tl.constexpr, G_PITCH: tl.constexpr,
                         W_PITCH: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """losses: (6,), g: (2, rows) gradients of L_D, then of L_G, units: (rows,), all with G_PITCH numbers a row;
     weights: (2, rows) with W_PITCH. Every sum is this one program's own."""
@@ -129,7 +129,8 @@ def class_losses_kernel(logits_ptr, labels_ptr, losses_ptr, g_ptr, units_ptr, we
         inside = live[:, None] & (column < CLASSES)
         a = tl.load(logits_ptr + row[:, None] * PITCH + column, mask=inside, other=0.0).to(tl.float32)
         a = tl.where(column < CLASSES, a, float("-inf"))
-        label = tl.load(labels_ptr + (row - pairs) * L_STRIDE, mask=known, other=0).to(tl.int32)
+        label_ptr = labels_ptr + (row - pairs)[:, None] * L_PITCH + column
+        label = tl.load(label_ptr, mask=known[:, None] & (column < CLASSES), other=0.0).to(tl.float32)
         most = tl.max(a, axis=1)
         top = tl.min(tl.where(a == most[:, None], column, COLUMNS), axis=1)
         power = tl.where(column == top[:, None], 0.0, tl.exp(a - most[:, None]))
@@ -137,12 +138,13 @@ def class_losses_kernel(logits_ptr, labels_ptr, losses_ptr, g_ptr, units_ptr, we
         softmax = tl.where(column == top[:, None], 1.0, power) / (1.0 + others)[:, None]
         log = _sum_log(others)
         softplus, softplus_neg, prob, rest = _binary(most + log, data | sample)
-        own = known[:, None] & (column == label[:, None])
+        own = label == 1.0
         logit = tl.sum(tl.where(own, a, 0.0), axis=1)
         missed = tl.sum(tl.where(own, 0.0, softmax), axis=1)
         unit = tl.where(column < CLASSES, tl.where(own, -missed[:, None], softmax), 0.0)
-        # no class has that number: the twin refuses, here it must at least show
-        cross = tl.where((label >= 0) & (label < CLASSES), (most - logit) + log, float("nan"))
+        # the twin refuses what is not one-hot, here it must at least show
+        hot = (tl.sum(own.to(tl.int32), axis=1) == 1) & (tl.sum(tl.abs(label), axis=1) == 1.0)
+        cross = tl.where(hot, (most - logit) + log, float("nan"))
         binary_d += tl.where(data, softplus_neg, tl.where(sample, softplus, 0.0))
         loss_g += tl.where(data, softplus, tl.where(sample, softplus_neg, 0.0))
         cross_sum += tl.where(known, cross, 0.0)
@@ -172,7 +174,7 @@ def class_losses(logits: Array, labels: Array) -> ClassLosses:
     """L_D and L_G of a discriminator that tells K classes of data and samples apart (method 1.7).
 
     logits   (2M + L, 1, ..., K): M data pairs, L labelled data pairs, M sample pairs
-    labels   (L,) integers in 0..K-1, the classes of the labelled pairs; another number makes L_D NaN
+    labels   (L, 1, ..., K) the classes of the labelled pairs, one-hot; a row that is not makes L_D NaN
 
     Returns float32; all but the losses in padded pixels where logits has more than two axes.
     """
@@ -181,16 +183,12 @@ def class_losses(logits: Array, labels: Array) -> ClassLosses:
     losses = device.empty(6)
     new = device.empty_activation
     glogits, units, weights = new((2, *logits.shape)), new(logits.shape), new((2, *logits.shape[:-1], 1))
-    constants = {
-        "CLASSES": classes,
-        "PITCH": device.pitch(logits),
-        "L_STRIDE": labels.strides[0] // labels.dtype.itemsize,
-    }
+    constants = {"CLASSES": classes, "PITCH": device.pitch(logits), "L_PITCH": device.pitch(labels)}
     constants |= {"G_PITCH": device.pitch(units), "W_PITCH": device.pitch(weights)}
     constants |= {"COLUMNS": 1 << (constants["G_PITCH"] - 1).bit_length(), "BLOCK": CLASS_BLOCK}
     arguments = {"logits_ptr": logits, "labels_ptr": labels, "losses_ptr": losses, "g_ptr": glogits}
     arguments |= {"units_ptr": units, "weights_ptr": weights, "pairs": pairs, "labelled": labelled}
-    read = rows * classes * logits.dtype.itemsize + labelled * labels.dtype.itemsize
+    read = logits.size * logits.dtype.itemsize + labels.size * labels.dtype.itemsize
     written = losses.nbytes + 4 * rows * (3 * constants["G_PITCH"] + 2 * constants["W_PITCH"])
     work = Work(read, written, 20 * rows * classes)
     launch(class_losses_kernel, 1, arguments, constants, warps=4, stages=1, work=work)

@@ -20,7 +20,7 @@ def by_definition(logits: np.ndarray, labels: np.ndarray) -> list[float]:
         power = [math.exp(v) for v in row]
         real = sum(power) / (1 + sum(power))
         if pairs <= i < pairs + count:
-            label = labels[i - pairs]
+            label = labels[i - pairs].argmax()
             found["loss_label"] -= math.log(power[label] / sum(power)) / count
             found["right"] += (power[label] == max(power)) / count
             continue
@@ -33,7 +33,8 @@ def by_definition(logits: np.ndarray, labels: np.ndarray) -> list[float]:
 
 
 def draw(rng: np.random.Generator, pairs: int, count: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    return 2 * rng.standard_normal((2 * pairs + count, 1, 1, classes)), rng.integers(0, classes, count)
+    logits = 2 * rng.standard_normal((2 * pairs + count, 1, 1, classes))
+    return logits, np.eye(classes)[rng.integers(0, classes, count)].reshape(count, 1, 1, classes)
 
 
 SIZES = [(1, 1, 2), (3, 2, 4), (2, 5, 10), (4, 3, 1)]
@@ -67,7 +68,7 @@ def test_both_gradients_are_one_row_s_gradient_weighed_in_two_ways(stream: Calla
     found = class_losses(logits, labels)
     np.testing.assert_allclose(found.glogits, found.weights * found.units, rtol=1e-14)
     softmax = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
-    softmax[np.arange(3, 7), 0, 0, labels] -= 1
+    softmax[3:7] -= labels
     np.testing.assert_allclose(found.units, softmax, rtol=1e-12)
     assert not found.glogits[1, 3:7].any()  # the generators have no part in the labels
 
@@ -86,12 +87,12 @@ def test_one_class_is_the_binary_game(stream: Callable) -> None:
 def test_huge_logits_stay_finite(dtype: type) -> None:
     """One pair each, two classes: D is as sure as it can be, first rightly, then wrongly."""
     right = np.array([[1e4, 0], [-1e4, 1e4], [-1e4, -2e4]], dtype)
-    found = class_losses(right, np.array([1]))
+    found = class_losses(right, np.array([[0, 1]], dtype))
     np.testing.assert_array_equal(found.losses, [0, 2e4, 0, 1, 0, 1])
     np.testing.assert_array_equal(found.glogits[0], np.zeros((3, 2)))
     np.testing.assert_array_equal(found.glogits[1], [[1, 0], [0, 0], [-1, 0]])
     wrong = np.array([[-1e4, -2e4], [1e4, -1e4], [1e4, 0]], dtype)
-    found = class_losses(wrong, np.array([1]))
+    found = class_losses(wrong, np.array([[0, 1]], dtype))
     np.testing.assert_array_equal(found.losses, [3e4, 0, 2e4, 0, 1, 0])
     np.testing.assert_array_equal(found.glogits[0], [[-0.5, 0], [1, -1], [0.5, 0]])
     np.testing.assert_array_equal(found.glogits[1], np.zeros((3, 2)))
@@ -101,7 +102,7 @@ def test_huge_logits_stay_finite(dtype: type) -> None:
 def test_small_numbers_keep_their_digits_in_float32() -> None:
     """A label nearly certain: its loss e^-30 and its gradient -e^-30 are below the rounding of 1."""
     logits = np.array([[30, -10], [30, 0], [-30, -35]], np.float32)
-    found = class_losses(logits, np.array([0]))
+    found = class_losses(logits, np.array([[1, 0]], np.float32))
     small = math.exp(-30)
     np.testing.assert_allclose(found.losses[2], small, rtol=1e-6)
     np.testing.assert_allclose(found.glogits[0, 1], [-small, small], rtol=1e-6)
@@ -122,21 +123,27 @@ def test_float32_errs_by_rounding_only(stream: Callable) -> None:
 def test_nan_stays_visible(place: int, losses: list[int]) -> None:
     logits = np.zeros((3, 4))
     logits[place, 2] = np.nan
-    found = class_losses(logits, np.array([1]))
+    found = class_losses(logits, np.eye(4)[[1]])
     assert np.flatnonzero(np.isnan(found.losses)).tolist() == losses
     assert np.isnan(found.glogits[0]).all(axis=1).tolist() == [place == i for i in range(3)]
 
 
 @pytest.mark.parametrize(
     ("logits", "labels"),
-    [((4, 3), (1,)), ((3, 3), (3,)), ((3, 2, 3), (1,)), ((3,), (1,)), ((4, 3), (0,)), ((5, 0), (1,)), ((3, 3), (1, 1))],
+    [
+        *[((4, 3), (1, 3)), ((3, 3), (3, 3)), ((3, 2, 3), (1, 2, 3)), ((3,), (1,)), ((4, 3), (0, 3)), ((5, 0), (1, 0))],
+        *[((3, 3), (1,)), ((3, 3), (1, 2)), ((3, 1, 3), (1, 3)), ((), ()), ((2, 3), (2, 3))],
+    ],
 )
 def test_wrong_shapes_are_named(logits: tuple[int, ...], labels: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"class_losses: logits \(.*\) must be \(2M \+ L, 1, \.\.\., K\).* labels \("):
-        class_losses(np.zeros(logits), np.zeros(labels, np.int64))
+    with pytest.raises(
+        ValueError,
+        match=r"class_losses: logits \(.*\) must be \(2M \+ L, 1, \.\.\., K\).* labels \(.*\): \(L, 1, \.\.\., K\)",
+    ):
+        class_losses(np.zeros(logits), np.zeros(labels))
 
 
-@pytest.mark.parametrize("label", [-1, 3])
-def test_a_label_that_is_no_class_is_refused(label: int) -> None:
-    with pytest.raises(ValueError, match=r"class_losses: labels -?\d\.\.-?\d of 3 classes"):
-        class_losses(np.zeros((3, 3)), np.array([label]))
+@pytest.mark.parametrize("label", [[0, 0, 0], [1, 1, 0], [0, 2, 0], [0.5, 0.5, 0], [1, -1, 1], [0, np.nan, 1]])
+def test_a_label_that_is_not_one_hot_is_refused(label: list[float]) -> None:
+    with pytest.raises(ValueError, match="class_losses: a row of labels is not one-hot"):
+        class_losses(np.zeros((4, 3)), np.array([[0, 0, 1], label]))
