@@ -39,6 +39,8 @@ class Config:
     init_std: float | None = None
     ema: float | None = None
     reconstruction: float = 0.0  # weight of the reconstruction error in the generators' loss
+    labels: int | None = None  # images whose class D is told; None: D tells no classes
+    labelled_batch: int | None = None  # of them a step; None: as many as other images, or all
     device: str = "auto"
     precision: str = "fp32"
     graph: bool = True  # on a GPU: replay the step as one CUDA graph
@@ -53,6 +55,9 @@ class Config:
 FREE = frozenset(
     ("data", "epochs", "steps", "device", "graph", "threads", "log_every", "sample_every", "checkpoint_every", "keep")
 )
+
+#: data sets whose images have one class each: how many there are
+CLASSES = {"svhn": 10, "cifar10": 10}
 
 #: what may be trained: the paper's method and what it is compared with (`games.py`)
 GAMES = ("ali", "gan", "vae", "inverse", "posthoc")
@@ -115,6 +120,7 @@ def resolve(dataset: str, overrides: dict[str, Any], demo: bool = False) -> Conf
         config = replace(config, model=_folder_model(config.size))
     if config.reconstruction and config.game != "ali":
         raise UsageError(f"--reconstruction: a term of ALI's loss, not of {config.game}'s")
+    _check_labels(config)
     if config.ema is not None and not 0 < config.ema <= 1:
         raise UsageError(f"--ema: a rate in (0, 1] is wanted, not {config.ema}")
     if config.game in ON_DECODER and config.decoder is None:
@@ -122,6 +128,23 @@ def resolve(dataset: str, overrides: dict[str, Any], demo: bool = False) -> Conf
     if config.game not in ON_DECODER and config.decoder is not None:
         raise UsageError(f"--decoder: goes with --model {' or '.join(ON_DECODER)}, not with {config.game}")
     return config
+
+
+def _check_labels(config: Config) -> None:
+    """UsageError where --labels does not go with the data set or the game, or is no multiple of the classes."""
+    classes = CLASSES.get(config.dataset)
+    if config.labels is None:
+        if config.labelled_batch is not None:
+            raise UsageError("--labelled-batch: goes with --labels")
+        return
+    if classes is None:
+        raise UsageError(f"--labels: {config.dataset} has no classes; {' and '.join(CLASSES)} have")
+    if config.game != "ali" or config.reconstruction:
+        raise UsageError(f"--labels: goes with --model ali, not with {config.game} or --reconstruction")
+    if config.labels < classes or config.labels % classes:
+        raise UsageError(f"--labels {config.labels}: a multiple of the {classes} classes is wanted")
+    if config.labelled_batch is not None and config.labelled_batch > config.labels:
+        raise UsageError(f"--labelled-batch {config.labelled_batch}: there are {config.labels} labels (--labels)")
 
 
 def split_model(overrides: dict[str, Any]) -> dict[str, Any]:

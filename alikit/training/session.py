@@ -14,7 +14,7 @@ import alikit
 from alikit import backend, console
 from alikit.data import Dataset, open_dataset
 from alikit.errors import DataError, UsageError
-from alikit.training import runs, state
+from alikit.training import labels, runs, state
 from alikit.training.config import ON_DECODER, Config, data_seed, from_json, to_json
 from alikit.training.feed import Feed, held_out
 from alikit.training.loop import Run
@@ -88,7 +88,7 @@ def start(
 
     UsageError where the checkpoint was trained on other data.
     """
-    feed = Feed(dataset, config.batch_size, config.seed, config.images)
+    feed = Feed(dataset, config.batch_size, config.seed, config.images, labelled=labels.labelled_feed(config, dataset))
     trainer = state.build_trainer(config)
     trainer.reference = feed.mean_images()
     if saved is None and config.game in ON_DECODER:
@@ -101,10 +101,12 @@ def start(
         state.restore(trainer, saved)
     means, std = mixture_constants(config)
     x, held = held_out(config, lambda: dataset, POINTS if means is not None else HELD_OUT, quiet)
+    exam = labels.open_exam(config, quiet)
     step = 0 if saved is None else saved.step
     is_continued = folder is not None and (folder / runs.CONFIG).exists()
     folder = make_folder(folder, config)
     monitor = Monitor(trainer, x, folder, means, std)
+    monitor.exam = exam
     total = total_steps(config, feed.order.n)
     run = Run(folder, config, trainer, feed, make_stepper(config, trainer, feed), monitor, total, step, is_continued)
     runs.write_json(folder / runs.CONFIG, record(run, held))
@@ -135,15 +137,16 @@ def mixture_constants(config: Config) -> tuple[Any, float]:
     return MEANS, SIGMA
 
 
-def label(dataset: str, game: str) -> str:
+def label(dataset: str, game: str, labels: int | None = None) -> str:
     """What follows the number in a run folder's name."""
-    return dataset if game == "ali" else f"{dataset}-{game}"
+    name = dataset if game == "ali" else f"{dataset}-{game}"
+    return name if labels is None else f"{name}-{labels}labels"
 
 
 def make_folder(folder: Path | None, config: Config) -> Path:
     """The folder to write into: the one given, made if need be, or a new numbered one."""
     if folder is None:
-        return runs.new_run(ROOT, label(config.dataset, config.game))
+        return runs.new_run(ROOT, label(config.dataset, config.game, config.labels))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
