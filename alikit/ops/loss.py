@@ -58,7 +58,7 @@ class ClassLosses(AdversarialLosses):
 
     def forward(self, logits: Any) -> Any:
         result = kernel("class_losses", logits)(logits, self.labels)
-        self.figures, self.glogits, self.weights, self.units = result
+        self.figures, self.glogits, self.units, self.weights = result
         return result.loss_d, result.loss_g
 
 

@@ -173,7 +173,7 @@ def test_a_look_measures_draws_the_curve_and_ends_with_all_images(tmp_path: Path
 
 def test_the_monitor_looks_at_the_exam_with_the_averaged_weights(tmp_path: Path, stream) -> None:
     trainer = state.build_trainer(replace(CONFIG, ema=1.0))
-    trainer.ema.average[...] = 0.25
+    trainer.ema.state()["encoder.layers.0.conv.weight"][...] = 0.25
     monitor = Monitor(trainer, stream("x").random((4, 32, 32, 3), np.float32), tmp_path, None, 0.0)
     seen = []
 
