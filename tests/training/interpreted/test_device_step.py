@@ -115,11 +115,12 @@ def state(trainer: Trainer) -> dict[str, np.ndarray]:
 
 
 @SPECS
-def test_three_steps_equal_the_cpu_s(spec: ModelSpec) -> None:
+def test_steps_equal_the_cpu_s(spec: ModelSpec) -> None:
     host, host_stepper, host_grads = make(spec, on_device=False)
     on_device, device_stepper, device_grads = make(spec, on_device=True)
     assert host.model.discriminator.rows_independent == spec.name.startswith("maxout")
-    for number, count in enumerate((2, 2, 1)):
+    # with labels one step says what is new, and the interpreter is slow
+    for number, count in enumerate((2,) if spec in WITH_LABELS else (2, 2, 1)):
         assert host_stepper.step(number) == device_stepper.step(number) == count
         device_stepper.check()
         np.testing.assert_allclose(device_stepper.result(), host_stepper.result(), rtol=2e-4)
