@@ -67,6 +67,8 @@ def test_batches_of_labelled_images_have_their_classes(stream) -> None:
         np.testing.assert_array_equal(batch.y.sum(axis=-1), 1)
         sizes.append(len(rows))
     assert sizes == [8, 8, 4, 8]  # an epoch of 20
+    orders = [labelled_feed(replace(CONFIG, seed=seed), data).order.permutation(0) for seed in (3, 3, 4)]
+    assert [np.array_equal(order, orders[0]) for order in orders] == [True, True, False]
     assert len(labelled_feed(replace(CONFIG, labelled_batch=5), data).batch(0).x) == 5
     assert len(labelled_feed(replace(CONFIG, batch_size=30), data).batch(0).x) == 20  # all there are
 
@@ -82,6 +84,7 @@ def test_more_labels_than_images(stream) -> None:
     ("name", "options", "message"),
     [
         ("svhn", {"labels": 7}, "--labels 7: a multiple of the 10 classes is wanted"),
+        ("svhn", {"labels": 0}, "--labels 0: a multiple of the 10 classes is wanted"),
         ("svhn", {"labels": 1005}, "--labels 1005: a multiple of the 10 classes is wanted"),
         ("celeba", {"labels": 100}, "--labels: celeba has no classes; svhn and cifar10 have"),
         ("mixture", {"labels": 100}, "--labels: mixture has no classes"),
