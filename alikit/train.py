@@ -122,9 +122,9 @@ def _parser() -> argparse.ArgumentParser:
         const="auto",
         help="go on from a run folder or checkpoint; auto: the newest run of this set, or --out, or a new run",
     )
-    run.add_argument("--log-every", metavar="N", type=whole(1), help="steps between lines of metrics.jsonl")
-    run.add_argument("--sample-every", metavar="N", type=whole(1), help="steps between pictures")
-    run.add_argument("--checkpoint-every", metavar="N", type=whole(1), help="steps between checkpoints")
+    run.add_argument("--log-every", metavar="N", type=whole(1), help="steps between log lines (10; GPU 100)")
+    run.add_argument("--sample-every", metavar="N", type=whole(1), help="steps between pictures (500; GPU 10000)")
+    run.add_argument("--checkpoint-every", metavar="N", type=whole(1), help="steps between checkpoints (the same)")
     run.add_argument("--keep", metavar="N", type=whole(1), help="newest checkpoints to keep (3)")
     run.add_argument(
         "--demo",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import platform
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from alikit import backend, console
 from alikit.data import Dataset, open_dataset
 from alikit.errors import DataError, UsageError
 from alikit.training import labels, runs, state
-from alikit.training.config import ON_DECODER, Config, data_seed, from_json, to_json
+from alikit.training.config import ON_DECODER, Config, data_seed, from_json, settled, to_json
 from alikit.training.feed import Feed, held_out
 from alikit.training.loop import Run
 from alikit.training.monitor import HELD_OUT, POINTS, Monitor
@@ -61,10 +60,10 @@ def saved_config(folder: Path) -> Config | None:
 
 
 def settle(config: Config) -> tuple[Config, str]:
-    """Chooses the device and checks the precision; (configuration with the device chosen, why)."""
+    """Chooses the device and checks the precision; (configuration for that device, why)."""
     device, reason = backend.choose_device(config.device)
     backend.check_precision(device, config.precision)
-    return replace(config, device=device), reason
+    return settled(config, device), reason
 
 
 def open_training_data(config: Config, quiet: bool) -> Dataset:
