@@ -156,7 +156,7 @@ def _check_labels(config: Config) -> None:
 
 def settled(config: Config, device: str) -> Config:
     """The configuration for the device that was chosen, "cpu" or "cuda"."""
-    usual = {name: steps for name, steps in RHYTHM[device].items() if not getattr(config, name)}
+    usual: dict[str, Any] = {name: steps for name, steps in RHYTHM[device].items() if not getattr(config, name)}
     return replace(config, device=device, **usual)
 
 
