@@ -28,7 +28,7 @@ from alikit.errors import DataError, UsageError
 from alikit.models import Generative, hidden
 from alikit.models.hidden import Examined
 from alikit.nn import Pass
-from alikit.training import conditions, runs, state
+from alikit.training import conditions, labels, runs, state
 from alikit.training.config import Config
 
 CHUNK = 100
@@ -129,6 +129,21 @@ class Model:
                 kept, _ = hidden.walk(layers, Tensor(x[a : a + CHUNK]), Pass(), TOWER_LAYERS)
                 parts.append(np.concatenate(kept, axis=1))
         return np.concatenate(parts)
+
+    def classify(self, x: np.ndarray, seed: int = 0) -> np.ndarray:
+        """D's logits for the K classes of a run with labels (method 1.7): (N, H, W, C) -> (N, K) float32.
+
+        ValueError for a run without labels.
+        """
+        if self.config.labels is None:
+            raise ValueError("classify: this run was trained without --labels; its D knows no classes")
+        x, how = self._input(x), Pass(seed=seed)
+        with no_grad():
+            parts = [
+                labels.class_logits(self.networks, Tensor(x[a : a + CHUNK]), how._replace(step=a))
+                for a in range(0, len(x), CHUNK)
+            ]
+        return _joined(parts, (0, self.networks.spec.disc_xz[-1].maps))
 
     def decode(self, z: np.ndarray, y: ArrayLike | None = None) -> np.ndarray:
         """x~ of codes: (N, nz) -> (N, H, W, C) float32, images in [0, 1]."""

@@ -19,7 +19,7 @@ from alikit.nn import BatchNormLeakyReLU, Module, Parameter, Pass, Sequential
 
 
 class Discriminator(Module):
-    """D(x, z): a logit for each pair."""
+    """D(x, z): a logit for each pair, or one for each class of data (`ModelSpec.telling`)."""
 
     def __init__(self, spec: ModelSpec, seed: int, dtype: type):
         super().__init__()
@@ -34,7 +34,7 @@ class Discriminator(Module):
     def __call__(
         self, x: Tensor | Sequence[Tensor], z: Tensor | Sequence[Tensor], how: Pass, e: Tensor | None = None
     ) -> Tensor:
-        """x: (N, H, W, C), z: (N, 1, 1, nz), each whole or in parts to be stacked -> logits (N, 1, 1, 1).
+        """x: (N, H, W, C), z: (N, 1, 1, nz), each whole or in parts to be stacked -> logits (N, 1, 1, K).
 
         e: (N, 1, 1, E), the embedded conditions of a conditional model
         """

@@ -85,6 +85,10 @@ class ModelSpec:
         """The same networks given conditions of that size, embedded in so many numbers."""
         return replace(self, conditions=conditions, embedding=embedding)
 
+    def telling(self, classes: int) -> ModelSpec:
+        """The same networks with a logit of D for each of some classes instead of one (method 1.7)."""
+        return replace(self, disc_xz=(*self.disc_xz[:-1], self.disc_xz[-1]._replace(maps=classes)))
+
     def _narrow(self, table: Table, width: float) -> Table:
         def maps(row: Row) -> int:
             unit = self.pieces if row.nonlinearity == "maxout" else 1

@@ -41,6 +41,8 @@ class Config:
     ema: float | None = None
     reconstruction: float = 0.0  # weight of the reconstruction error in the generators' loss
     conditional: bool = False  # given the images' classes or attributes
+    labels: int | None = None  # images whose class D is told; None: D tells no classes
+    labelled_batch: int | None = None  # of them a step; None: as many as other images, or all
     device: str = "auto"
     precision: str = "fp32"
     graph: bool = True  # on a GPU: replay the step as one CUDA graph
@@ -55,6 +57,9 @@ class Config:
 FREE = frozenset(
     ("data", "epochs", "steps", "device", "graph", "threads", "log_every", "sample_every", "checkpoint_every", "keep")
 )
+
+#: data sets whose images have one class each: how many there are
+CLASSES = {"svhn": 10, "cifar10": 10}
 
 #: steps between lines, pictures and checkpoints: 500 steps are ten minutes of the paper's SVHN networks on two cores,
 #: and less than a second on a GPU
@@ -126,6 +131,7 @@ def resolve(dataset: str, overrides: dict[str, Any], demo: bool = False) -> Conf
         config = _conditional(config, overrides)
     if config.reconstruction and config.game != "ali":
         raise UsageError(f"--reconstruction: a term of ALI's loss, not of {config.game}'s")
+    _check_labels(config)
     if config.ema is not None and not 0 < config.ema <= 1:
         raise UsageError(f"--ema: a rate in (0, 1] is wanted, not {config.ema}")
     if config.game in ON_DECODER and config.decoder is None:
@@ -143,6 +149,25 @@ def _conditional(config: Config, overrides: dict[str, Any]) -> Config:
         what = f"--model {config.game}" if config.game != "ali" else "--reconstruction"
         raise UsageError(f"--conditional: goes with ALI's own game, not with {what}")
     return replace(config, batch_size=128) if config.dataset == "celeba" and "batch_size" not in overrides else config
+
+
+def _check_labels(config: Config) -> None:
+    """UsageError where --labels does not go with the data set or the game, or is no multiple of the classes."""
+    classes = CLASSES.get(config.dataset)
+    if config.labels is None:
+        if config.labelled_batch is not None:
+            raise UsageError("--labelled-batch: goes with --labels")
+        return
+    if classes is None:
+        raise UsageError(f"--labels: {config.dataset} has no classes; {' and '.join(CLASSES)} have")
+    if config.conditional:
+        raise UsageError("--labels: D tells the classes of images; with --conditional it is told them")
+    if config.game != "ali" or config.reconstruction:
+        raise UsageError(f"--labels: goes with --model ali, not with {config.game} or --reconstruction")
+    if config.labels < classes or config.labels % classes:
+        raise UsageError(f"--labels {config.labels}: a multiple of the {classes} classes is wanted")
+    if config.labelled_batch is not None and config.labelled_batch > config.labels:
+        raise UsageError(f"--labelled-batch {config.labelled_batch}: there are {config.labels} labels (--labels)")
 
 
 def settled(config: Config, device: str) -> Config:

@@ -20,6 +20,7 @@ from alikit.nn import Pass
 from alikit.training import images, plots
 from alikit.training.average import for_looking, given, place
 from alikit.training.games import Batch
+from alikit.training.labels import Exam
 from alikit.training.runs import picture_path
 from alikit.training.step import Trainer
 
@@ -50,13 +51,18 @@ class Monitor:
         self.trainer, self.run, self.wanted = trainer, run, wanted
         self.x, self.y, self.means, self.std = batch.x, batch.y, means, std
         self.how = Pass(training=False, seed=trainer.seed, precision=trainer.precision)
+        #: what measures the test error of a run with labels
+        self.exam: Exam | None = None
 
-    def look(self, step: int) -> dict[str, float]:
-        """Draws the pictures of this step and returns its numbers."""
+    def look(self, step: int, last: bool = False) -> dict[str, float]:
+        """Draws the pictures of this step and returns its numbers; last: whether it is the run's last step."""
         with for_looking(self.trainer):
             if self.means is not None:
                 return self._look_at_points(step, self.means)
-            return self._look_at_images(step)
+            found = self._look_at_images(step)
+            if self.exam is not None:
+                found |= self.exam.look(self.trainer.model, self.how, self.run, step, last)
+            return found
 
     def _look_at_images(self, step: int) -> dict[str, float]:
         model = self.trainer.model

@@ -13,7 +13,7 @@ import alikit
 from alikit import backend, console
 from alikit.data import Dataset, open_dataset
 from alikit.errors import DataError, UsageError
-from alikit.training import conditions, runs, state
+from alikit.training import conditions, labels, runs, state
 from alikit.training.config import ON_DECODER, Config, data_seed, from_json, settled, to_json
 from alikit.training.feed import Feed, held_out_batch
 from alikit.training.loop import Run
@@ -89,7 +89,10 @@ def start(
     """
     if config.conditional:
         conditions.check(dataset)
-    feed = Feed(dataset, config.batch_size, config.seed, config.images, conditions=config.conditional)
+    labelled = labels.labelled_feed(config, dataset)
+    feed = Feed(
+        dataset, config.batch_size, config.seed, config.images, conditions=config.conditional, labelled=labelled
+    )
     trainer = state.build_trainer(config)
     trainer.reference, trainer.reference_y = feed.mean_images(), feed.mean_conditions()
     if saved is None and config.game in ON_DECODER:
@@ -103,10 +106,12 @@ def start(
     means, std = mixture_constants(config)
     batch, held = held_out_batch(config, lambda: dataset, POINTS if means is not None else HELD_OUT, quiet)
     wanted = conditions.shown(config.dataset, batch.y, SAMPLES) if config.conditional else None
+    exam = labels.open_exam(config, quiet)
     step = 0 if saved is None else saved.step
     is_continued = folder is not None and (folder / runs.CONFIG).exists()
     folder = make_folder(folder, config)
     monitor = Monitor(trainer, batch, folder, means, std, wanted)
+    monitor.exam = exam
     total = total_steps(config, feed.order.n)
     run = Run(folder, config, trainer, feed, make_stepper(config, trainer, feed), monitor, total, step, is_continued)
     runs.write_json(folder / runs.CONFIG, record(run, held))
@@ -137,16 +142,17 @@ def mixture_constants(config: Config) -> tuple[Any, float]:
     return MEANS, SIGMA
 
 
-def label(dataset: str, game: str, conditional: bool = False) -> str:
+def label(dataset: str, game: str, conditional: bool = False, labels: int | None = None) -> str:
     """What follows the number in a run folder's name."""
     name = dataset if game == "ali" else f"{dataset}-{game}"
-    return f"{name}-conditional" if conditional else name
+    name = f"{name}-conditional" if conditional else name
+    return name if labels is None else f"{name}-{labels}labels"
 
 
 def make_folder(folder: Path | None, config: Config) -> Path:
     """The folder to write into: the one given, made if need be, or a new numbered one."""
     if folder is None:
-        return runs.new_run(ROOT, label(config.dataset, config.game, config.conditional))
+        return runs.new_run(ROOT, label(config.dataset, config.game, config.conditional, config.labels))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -16,9 +16,9 @@ from alikit.data import LABELS
 from alikit.errors import DataError, UsageError
 from alikit.models import Generative
 from alikit.optim import AdamSettings
-from alikit.training import adversarial, checkpoint, conditional, fitting
+from alikit.training import adversarial, checkpoint, classes, conditional, fitting
 from alikit.training.average import statistics
-from alikit.training.config import PRESETS, Config, from_json, to_json
+from alikit.training.config import CLASSES, PRESETS, Config, from_json, to_json
 from alikit.training.games import Rules
 from alikit.training.step import Trainer
 
@@ -45,6 +45,8 @@ def build_model(config: Config) -> Generative:
         spec = spec.resized(config.width, config.nz)
     if config.init_std is not None:
         spec = replace(spec, std=config.init_std)
+    if config.labels is not None:
+        spec = spec.telling(CLASSES[config.dataset])
     players, _ = GAMES[config.game]
     if config.conditional:
         size = max(1, round(models.EMBEDDING * config.width))
@@ -66,6 +68,8 @@ def build_trainer(config: Config) -> Trainer:
     if config.device == "cuda":
         to_device(model, config.precision)
     game = adversarial.AliceRules(model, config.reconstruction) if config.reconstruction else rules(model)
+    if config.labels is not None:
+        game = classes.ClassRules(model)
     return Trainer(game, settings, seed=config.seed, ema=config.ema, precision=config.precision)
 
 
