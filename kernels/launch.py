@@ -168,7 +168,7 @@ def compiled(record: Launch, arch: int, *, lines: bool = True, shipped: bool = T
             f"{record.name}: its code for sm_{arch} does not come with alikit in this form, and Triton, which would "
             "compile it, is not installed (pip install triton)"
         )
-    key = f"{key[:32]}-{record.kernel.cache_key[:32]}-{_triton().__version__}{'' if lines else '-bare'}"
+    key = f"{key[:32]}-{record.kernel.cache_key[:32]}-{triton_version()}{'' if lines else '-bare'}"
     found = binary.load(cache_folder(), key)
     if found is None:
         found = _compile(record, arch, lines)
@@ -186,6 +186,11 @@ def cache_folder() -> Path:
     return user_cache_path("alikit", appauthor=False) / "cubins"
 
 
+def triton_version() -> str:
+    """Of the compiler that is installed."""
+    return _triton().__version__
+
+
 def tool(name: str) -> str:
     """Path of one of NVIDIA's programs that Triton brings along."""
     return getattr(_triton().knobs.nvidia, name).path
@@ -197,7 +202,7 @@ def _compile(record: Launch, arch: int, lines: bool) -> Binary:
     if facts.global_scratch_size or facts.profile_scratch_size or facts.num_ctas != 1:
         raise RuntimeError(f"{record.name}: needs scratch memory or clusters, which `launch` does not give")
     hidden = ptx.hidden(record.runtime, ptx.parameters(made.asm["ptx"]))
-    return Binary(facts.name, made.asm["cubin"], facts.shared, facts.num_warps, hidden, _triton().__version__)
+    return Binary(facts.name, made.asm["cubin"], facts.shared, facts.num_warps, hidden, triton_version())
 
 
 def ask_triton(record: Launch, arch: int, *, lines: bool = True) -> Any:

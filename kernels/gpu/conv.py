@@ -25,6 +25,7 @@ from .table import ceil_div
 from .weight_gemm import sum_pieces
 
 SUMMED = 1024  # numbers of partial sums that a program adds
+SHARED_WARPS = 4  # at least, of a launch that two products share: either may want a large tile
 
 
 def conv2d(
@@ -143,7 +144,8 @@ def conv2d_backward(
     a = gy if rows is None else gy[rows]
     ending = Ending(name, (len(a), *x.shape[1:]), through=through)
     gx = device.empty_activation(ending.shape, dtype or x.dtype)
-    window = tiles.window(window_products(name, a, w, gx, stride, not transposed, 1, precision), len(a), arch())
+    products = window_products(name, a, w, gx, stride, not transposed, 1, precision)
+    window = tiles.window(products, len(a), arch(), SHARED_WARPS)
     weight = weight_product(name, big, small, w.shape[1:3], stride, precision)
     weight = tiles.weight(weight, len(x), arch(), window.tile.warps)
     parts, arguments = _weight_arguments(weight, big, small)
