@@ -33,7 +33,7 @@ from .record import Launch
 from .source import fields_of, launch_key
 
 ARCHS = (80, 86, 89, 90, 120)
-READER = 3  # raised when sass.py reads more or otherwise
+READER = 4  # raised when sass.py reads more or otherwise
 
 
 class Row(NamedTuple):
@@ -70,7 +70,11 @@ def _read(made: Binary) -> sass.Facts:
 
 def row(record: Launch, arch: int) -> Row:
     """Examines a launch and judges it."""
-    facts = examine(record, arch)
+    return judged(record, arch, examine(record, arch))
+
+
+def judged(record: Launch, arch: int, facts: sass.Facts) -> Row:
+    """What was found in a launch's code, and what is wrong with it."""
     wrong = sass.faults(facts, arch, dot_of(record), record.name.startswith("conv"))
     return Row(record.name, sizes_of(record), arch, facts, wrong)
 
@@ -149,6 +153,16 @@ def ship(todo: Iterable[tuple[Launch, int]], folder: Path = binary.SHIPPED) -> d
     return {arch: binary.ship(binaries, arch, folder) for arch, binaries in archives.items()}
 
 
+def keep(steps: Mapping[plan.Step, Iterable[Launch]], todo: Sequence[tuple[Launch, int]], rows: Sequence[Row]) -> None:
+    """Writes what was found into the file of findings."""
+    code = {findings.key(*item): row.facts for item, row in zip(todo, rows, strict=True)}
+    path = findings.FILE
+    before = findings.loads(path.read_text()) if path.exists() else findings.Findings("", [], {})
+    found = findings.renewed(before, code, launch.triton_version(), findings.planned(steps))
+    path.write_text(findings.dumps(found))
+    print(f"written: {path}; all code of {', '.join(found.complete) or 'no preset'}")
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser("python -m alikit.kernels.aot", description="compile every kernel without a GPU")
@@ -187,9 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for r in wrong:
         print(f"  {r.kernel} sm_{r.arch}: {'; '.join(r.faults)}    {r.sizes}")
     if args.write:
-        found = {findings.key(record, arch): r.facts for (record, arch), r in zip(todo, rows, strict=True)}
-        planned = {findings.key(record, arch) for record, arch in distinct(steps)}
-        findings.FILE.write_text(findings.renewed(found, launch.triton_version(), planned))
+        keep(steps, todo, rows)
     if args.ship:
         sizes = ship(todo)
         print(", ".join(f"sm_{arch}: {size / 1e6:.2f} MB" for arch, size in sorted(sizes.items())))

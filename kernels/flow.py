@@ -1,9 +1,10 @@
 """Which loads of a kernel bring the operands of its tensor cores: their values are followed through the machine code.
 
 A value that is loaded passes through registers (conversions, masks) and, mostly, through shared memory before it is
-multiplied. So an operand is what reaches a tensor-core instruction in registers, or is stored to shared memory where
-one can still follow; asynchronous copies (LDGSTS) go to shared memory anyway, which Triton does for operands alone.
-A bias, a batch norm's x, a clock are loaded too, often before the product: they are met after it and do not count.
+multiplied. So an operand is what reaches a tensor-core instruction in registers, or is stored to shared memory ahead of
+what brings factors from there: a read of shared memory that reaches such an instruction, or one that reads by itself
+(a Hopper descriptor). Asynchronous copies (LDGSTS) count anyway: Triton makes them for operands alone. A bias, a batch
+norm's x, a clock are loaded too, often before the product: they meet its sums, not its factors.
 
 Predicates and addresses are not followed: they choose values, they are none.
 """
@@ -46,9 +47,14 @@ Blocks = dict[int, tuple[list[Instruction], list[int]]]  # address of the first 
 
 def operands(listing: list[Instruction]) -> list[str]:
     """Names of the copies and loads that bring operands, one for each such instruction."""
-    bits = {i.place: 1 << n for n, i in enumerate(x for x in listing if x.word == "LDG")}
-    found = _reached(_blocks(listing), bits)
-    return [i.name for i in listing if i.word == "LDGSTS" or bits.get(i.place, 0) & found]
+    blocks = _blocks(listing)
+    sources = {i.place: 1 << n for n, i in enumerate(x for x in listing if x.word in ("LDG", "LDS", "LDSM"))}
+    multiplied = _reached(blocks, sources, set())
+    # products read shared memory by themselves (Hopper's) or what was read of it before
+    readers = {i.place for i in listing if sources.get(i.place, 0) & multiplied and i.word != "LDG"}
+    readers |= {i.place for i in listing if TENSOR.match(i.name) and "gdesc" in i.rest}
+    found = multiplied | _reached(blocks, sources, readers)
+    return [i.name for i in listing if i.word == "LDGSTS" or (i.word == "LDG" and sources[i.place] & found)]
 
 
 def _blocks(listing: list[Instruction]) -> Blocks:
@@ -76,31 +82,32 @@ def _targets(i: Instruction) -> list[int]:
     return [int(found[1], 16)] if found and i.rest.strip() != "0xffffffff" else []
 
 
-def _reached(blocks: Blocks, bits: Mapping[int, int]) -> int:
-    """The loads whose values reach a product: registers are followed from block to block until nothing is new."""
-    ahead = _ahead(blocks)
+def _reached(blocks: Blocks, sources: Mapping[int, int], readers: set[int]) -> int:
+    """The loads whose values reach a product, or shared memory where one of `readers` is ahead: registers are followed
+    from block to block until nothing is new."""
+    ahead = _ahead(blocks, readers)
     before: dict[int, Values] = defaultdict(dict)
     todo, found = list(blocks), 0
     while todo:
         place = todo.pop(0)
         inside, onward = blocks[place]
         state = dict(before[place])
-        last = max((n for n, i in enumerate(inside) if TENSOR.match(i.name)), default=-1)
-        for number, i in enumerate(inside):
-            if i.word in ("STS", "STSM") and (number < last or place in ahead):
+        last = max((i.place for i in inside if i.place in readers), default=-1)
+        for i in inside:
+            if i.word in ("STS", "STSM") and (i.place < last or place in ahead):
                 found |= _join(state, _read(i))
             if TENSOR.match(i.name):
                 found |= _join(state, _factors(i))
-            _step(state, i, bits)
+            _step(state, i, sources)
         for following in onward:
             if following in blocks and _merge(before[following], state) and following not in todo:
                 todo.append(following)
     return found
 
 
-def _ahead(blocks: Blocks) -> set[int]:
-    """Blocks that a block with a tensor-core instruction may follow."""
-    holds = {place for place, (inside, _) in blocks.items() if any(TENSOR.match(i.name) for i in inside)}
+def _ahead(blocks: Blocks, wanted: set[int]) -> set[int]:
+    """Blocks that a block with one of the wanted instructions may follow."""
+    holds = {place for place, (inside, _) in blocks.items() if any(i.place in wanted for i in inside)}
     found: set[int] = set()
     while True:
         more = {p for p, (_, onward) in blocks.items() if any(o in holds or o in found for o in onward)}
@@ -126,13 +133,13 @@ def _merge(into: Values, state: Values) -> bool:
     return changed
 
 
-def _step(state: Values, i: Instruction, bits: Mapping[int, int]) -> None:
+def _step(state: Values, i: Instruction, sources: Mapping[int, int]) -> None:
     """What the instruction writes holds what it reads; a load holds itself."""
     written = _written(i)
     if not written:
         return
     from_memory = i.word.startswith("LD") or TENSOR.match(i.name)
-    loads = bits.get(i.place, 0) if from_memory else _join(state, _read(i))
+    loads = sources.get(i.place, 0) if from_memory else _join(state, _read(i))
     for register in written:
         loads_here = loads | (state.get(register, 0) if i.guarded else 0)
         if loads_here:

@@ -64,6 +64,26 @@ def test_a_bias_that_is_loaded_early_is_none() -> None:
     assert fed(lines.replace("R16, R20, RZ", "R16, R6, RZ")) == {16: 1, 8: 1}
 
 
+def test_what_is_stored_while_products_still_run_is_none() -> None:
+    """A wide tile is finished in halves: the left one may be stored before the right one's last product."""
+    lines = """
+        LDG.E.64 R6, [R2.64]
+        LDGSTS.E.BYPASS.128 [R3], [R4.64]
+        LDSM.16.M88.4 R16, [R13]
+        HMMA.16816.F32.BF16 R24, R16, R20, RZ
+        FMUL R25, R24, R6
+        STS.64 [R12], R24
+        HMMA.16816.F32.BF16 R28, R16, R22, RZ
+        LDS.64 R30, [R14]
+        EXIT
+    """
+    assert fed(lines) == {16: 1}
+    assert fed(lines.replace("HMMA.16816.F32.BF16 R28", "LDSM.16.M88.4 R16, [R13] \n HMMA.16816.F32.BF16 R28")) == {
+        16: 1,
+        8: 1,
+    }
+
+
 def test_what_another_branch_multiplies_is_none() -> None:
     """Both products of a launch: behind the first one its epilogue stores what it loaded, and the second never sees
     it."""
@@ -76,6 +96,7 @@ def test_what_another_branch_multiplies_is_none() -> None:
         STG.E [R2.64], R24
         EXIT
         LDGSTS.E.BYPASS.128 [R3], [R4.64]
+        LDSM.16.M88.4 R16, [R13]
         HMMA.16816.F32.BF16 R24, R16, R20, RZ
         EXIT
     """
@@ -106,6 +127,7 @@ def test_addresses_are_followed_nowhere() -> None:
         IMAD.WIDE R8, R4, 0x2, R6
         LDG.E.128 R12, [R8.64]
         STS.128 [R4], R12
+        LDSM.16.M88.4 R16, [R13]
         HMMA.16816.F32.BF16 R24, R16, R20, RZ
         EXIT
     """
