@@ -144,6 +144,34 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join("  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[-1]]) for line in lines)
 
 
+def summary(rows: Sequence[Row]) -> str:
+    """A line for each architecture, as docs/kernels.md has it."""
+    head = (
+        "",
+        "pieces of code",
+        "convolutions, on",
+        "most registers",
+        "most shared memory",
+        "in local memory",
+        "faults",
+    )
+    lines: list[Sequence[str]] = [head, ["---"] * len(head)]
+    for arch in sorted({row.arch for row in rows}):
+        of_arch = [row for row in rows if row.arch == arch]
+        products = [row.facts.tensor for row in of_arch if row.facts.tensor]
+        shared = max(row.facts.shared for row in of_arch)
+        numbers = (
+            len(of_arch),
+            f"{len(products)}, {'/'.join(sorted(set().union(*products)))}",
+            max(row.facts.registers for row in of_arch),
+            f"{shared / 1024:.0f} of {sass.SHARED[arch] >> 10} KB",
+            sum(row.facts.stack > 0 for row in of_arch),
+            sum(bool(row.faults) for row in of_arch),
+        )
+        lines.append([f"sm_{arch}", *map(str, numbers)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def ship(todo: Iterable[tuple[Launch, int]], folder: Path = binary.SHIPPED) -> dict[int, int]:
     """Writes the archives; returns bytes by architecture."""
     archives: dict[int, dict[str, Binary]] = {}
@@ -197,7 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = examine_all(todo, args.jobs)
     print(table(rows))
     wrong = [r for r in rows if r.faults]
-    print(f"\n{len(rows)} kernels, {len(wrong)} with faults")
+    print(f"\n{summary(rows)}\n\n{len(rows)} kernels, {len(wrong)} with faults")
     for r in wrong:
         print(f"  {r.kernel} sm_{r.arch}: {'; '.join(r.faults)}    {r.sizes}")
     if args.write:

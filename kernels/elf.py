@@ -17,7 +17,7 @@ def frame_bytes(cubin: bytes) -> int:
     try:
         info = _section(cubin, b".nv.info")
         return max(struct.unpack("<II", value)[1] for meaning, value in _attributes(info) if meaning == FRAME)
-    except (struct.error, ValueError) as error:
+    except (struct.error, IndexError, ValueError) as error:
         raise ValueError(f"no cubin: {error}") from error
 
 

@@ -47,6 +47,8 @@ Blocks = dict[int, tuple[list[Instruction], list[int]]]  # address of the first 
 
 def operands(listing: list[Instruction]) -> list[str]:
     """Names of the copies and loads that bring operands, one for each such instruction."""
+    if not any(TENSOR.match(i.name) for i in listing):
+        return [i.name for i in listing if i.word == "LDGSTS"]
     blocks = _blocks(listing)
     sources = {i.place: 1 << n for n, i in enumerate(x for x in listing if x.word in ("LDG", "LDS", "LDSM"))}
     multiplied = _reached(blocks, sources, set())

@@ -78,10 +78,8 @@ def test_what_is_stored_while_products_still_run_is_none() -> None:
         EXIT
     """
     assert fed(lines) == {16: 1}
-    assert fed(lines.replace("HMMA.16816.F32.BF16 R28", "LDSM.16.M88.4 R16, [R13] \n HMMA.16816.F32.BF16 R28")) == {
-        16: 1,
-        8: 1,
-    }
+    again = lines.replace("HMMA.16816.F32.BF16 R28", "LDSM.16.M88.4 R16, [R13]\nHMMA.16816.F32.BF16 R28")
+    assert fed(again) == {16: 1, 8: 1}
 
 
 def test_what_another_branch_multiplies_is_none() -> None:

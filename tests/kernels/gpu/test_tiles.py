@@ -74,3 +74,14 @@ def test_every_planned_product_has_16_bytes_a_thread() -> None:
             for name, product in launch.constants:
                 if name in ("G", "WG") and launch.name.startswith("conv"):
                     assert not too_narrow(product.tile, launch.warps, PRECISIONS[product.dot]), (step, launch)
+
+
+def test_a_planned_bias_behind_a_single_step_meets_halves_of_the_tile() -> None:
+    """Of a whole tile Triton would make sums that begin with the bias, brought through shared memory."""
+    seen = 0
+    for launches in plan.loads(plan.FILE.read_text()).values():
+        for constants in (dict(launch.constants) for launch in launches if launch.name == "conv_window"):
+            if constants["E"].bias and constants["G"].steps == 1:
+                seen += 1
+                assert constants["G"].chunk < constants["G"].BN
+    assert seen > 0
