@@ -1,12 +1,13 @@
 """Compiles every kernel of the training steps for every architecture, without a GPU, and reads what came out.
 
-    python -m alikit.kernels.aot [--arch sm_90 ...] [--preset svhn ...] [--precision bf16 ...] [--ship] [--jobs N]
+    python -m alikit.kernels.aot [--arch sm_90 ...] [--preset svhn ...] [--precision bf16 ...] [--write] [--ship]
+                                 [--jobs N]
 
 prints a row for each kernel, its sizes and architecture: registers of a thread, bytes of local memory, shared memory
 against the limit, tensor-core instructions, and how many bytes copies to shared memory, loads and stores move at once.
 What must not be (`sass.faults`) is named below the table, and the exit code is 1. What was read is kept in the cache
-folder, so that a second run only compiles what changed. --ship also writes the cubins into `cubins/`, where `launch`
-looks for them first.
+folder, so that a second run only compiles what changed. --write also writes it into `findings.json`, which the tests
+judge; --ship writes the cubins into `cubins/`, where `launch` looks for them first.
 
 Which launches there are is read from `shapes.json` (see `plan.py`), or from another such file with --plan.
 """
@@ -26,13 +27,13 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import binary, launch, plan, sass
+from . import binary, findings, launch, plan, sass
 from .binary import Binary
 from .record import Launch
 from .source import fields_of, launch_key
 
 ARCHS = (80, 86, 89, 90, 120)
-READER = 2  # raised when sass.py reads more or otherwise
+READER = 4  # raised when sass.py reads more or otherwise
 
 
 class Row(NamedTuple):
@@ -51,33 +52,29 @@ def examine(record: Launch, arch: int) -> sass.Facts:
     name = hashlib.sha256(made.cubin).hexdigest()
     path = launch.cache_folder() / f"{name}-read-{READER}.json"
     try:
-        return _facts(json.loads(path.read_bytes()))
+        return findings.facts(json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):
         facts = _read(made)
         binary.write(path, json.dumps(facts).encode())
         return facts
 
 
-def _facts(values: Sequence[Any]) -> sass.Facts:
-    facts = sass.Facts(*values)
-    widths = [{int(width): n for width, n in table.items()} for table in facts[5:9]]
-    return facts._replace(copies=widths[0], loads=widths[1], stores=widths[2], fed=widths[3])
-
-
 def _read(made: Binary) -> sass.Facts:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.cubin"
         path.write_bytes(made.cubin)
-        texts = [
-            subprocess.run([launch.tool("cuobjdump"), flag, path], check=True, capture_output=True, text=True).stdout
-            for flag in ("--dump-resource-usage", "--dump-sass")
-        ]
-    return sass.read(texts[0], texts[1], made.shared, len(made.cubin))
+        command = [launch.tool("cuobjdump"), "--dump-resource-usage", "--dump-sass", str(path)]
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return sass.read(text, made.shared, len(made.cubin))
 
 
 def row(record: Launch, arch: int) -> Row:
     """Examines a launch and judges it."""
-    facts = examine(record, arch)
+    return judged(record, arch, examine(record, arch))
+
+
+def judged(record: Launch, arch: int, facts: sass.Facts) -> Row:
+    """What was found in a launch's code, and what is wrong with it."""
     wrong = sass.faults(facts, arch, dot_of(record), record.name.startswith("conv"))
     return Row(record.name, sizes_of(record), arch, facts, wrong)
 
@@ -147,6 +144,34 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join("  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[-1]]) for line in lines)
 
 
+def summary(rows: Sequence[Row]) -> str:
+    """A line for each architecture, as docs/kernels.md has it."""
+    head = (
+        "",
+        "pieces of code",
+        "convolutions, on",
+        "most registers",
+        "most shared memory",
+        "in local memory",
+        "faults",
+    )
+    lines: list[Sequence[str]] = [head, ["---"] * len(head)]
+    for arch in sorted({row.arch for row in rows}):
+        of_arch = [row for row in rows if row.arch == arch]
+        products = [row.facts.tensor for row in of_arch if row.facts.tensor]
+        shared = max(row.facts.shared for row in of_arch)
+        numbers = (
+            len(of_arch),
+            f"{len(products)}, {'/'.join(sorted(set().union(*products)))}",
+            max(row.facts.registers for row in of_arch),
+            f"{shared / 1024:.0f} of {sass.SHARED[arch] >> 10} KB",
+            sum(row.facts.stack > 0 for row in of_arch),
+            sum(bool(row.faults) for row in of_arch),
+        )
+        lines.append([f"sm_{arch}", *map(str, numbers)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def ship(todo: Iterable[tuple[Launch, int]], folder: Path = binary.SHIPPED) -> dict[int, int]:
     """Writes the archives; returns bytes by architecture."""
     archives: dict[int, dict[str, Binary]] = {}
@@ -156,12 +181,23 @@ def ship(todo: Iterable[tuple[Launch, int]], folder: Path = binary.SHIPPED) -> d
     return {arch: binary.ship(binaries, arch, folder) for arch, binaries in archives.items()}
 
 
+def keep(steps: Mapping[plan.Step, Iterable[Launch]], todo: Sequence[tuple[Launch, int]], rows: Sequence[Row]) -> None:
+    """Writes what was found into the file of findings."""
+    code = {findings.key(*item): row.facts for item, row in zip(todo, rows, strict=True)}
+    path = findings.FILE
+    before = findings.loads(path.read_text()) if path.exists() else findings.Findings("", [], {})
+    found = findings.renewed(before, code, launch.triton_version(), findings.planned(steps))
+    path.write_text(findings.dumps(found))
+    print(f"written: {path}; all code of {', '.join(found.complete) or 'no preset'}")
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser("python -m alikit.kernels.aot", description="compile every kernel without a GPU")
     parser.add_argument("--arch", nargs="+", metavar="sm_NN", help="default: all of the plan")
     parser.add_argument("--preset", nargs="+", help="default: all of the plan")
     parser.add_argument("--precision", nargs="+", help="bf16, tf32, fp32; default: all of the plan")
+    parser.add_argument("--write", action="store_true", help=f"write what was found into {findings.FILE.name}")
     parser.add_argument("--ship", action="store_true", help=f"write the cubins into {binary.SHIPPED}")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: all processors)")
     parser.add_argument("--plan", type=Path, default=plan.FILE, help="launches as `plan.dumps` writes them")
@@ -181,16 +217,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.plan.exists():
         print(f"{args.plan} is not there", file=sys.stderr)
         return 2
-    todo = distinct(chosen(plan.loads(args.plan.read_text()), args))
+    steps = plan.loads(args.plan.read_text())
+    todo = distinct(chosen(steps, args))
     if not todo:
         print("the plan holds no such step", file=sys.stderr)
         return 2
     rows = examine_all(todo, args.jobs)
     print(table(rows))
     wrong = [r for r in rows if r.faults]
-    print(f"\n{len(rows)} kernels, {len(wrong)} with faults")
+    print(f"\n{summary(rows)}\n\n{len(rows)} kernels, {len(wrong)} with faults")
     for r in wrong:
         print(f"  {r.kernel} sm_{r.arch}: {'; '.join(r.faults)}    {r.sizes}")
+    if args.write:
+        keep(steps, todo, rows)
     if args.ship:
         sizes = ship(todo)
         print(", ".join(f"sm_{arch}: {size / 1e6:.2f} MB" for arch, size in sorted(sizes.items())))

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from . import binary, cuda, host, ptx
+from . import binary, cuda, elf, host, ptx
 from .binary import Binary
 from .record import TYPES, Int64, Launch, Work, address, describe
 from .source import Kernel, Language, launch_key
@@ -29,6 +29,9 @@ __all__ = ["Int64", "Launch", "Launches", "Work", "arch", "compiled", "jit", "la
 
 MODES = ("cuda", "interpreted", "plan")
 PLAN_ARCH = 90
+#: what ptxas is told where it spills, until it does not: it spills a few registers to fit one more program onto a
+#: multiprocessor, and another weight of registers (5 is its own) mostly ends that
+REGISTER_USAGE = (3, 8)
 #: what a process's environment says where kernels are to be interpreted, from its start on
 INTERPRETED = {"TRITON_INTERPRET": "1"}
 
@@ -168,7 +171,7 @@ def compiled(record: Launch, arch: int, *, lines: bool = True, shipped: bool = T
             f"{record.name}: its code for sm_{arch} does not come with alikit in this form, and Triton, which would "
             "compile it, is not installed (pip install triton)"
         )
-    key = f"{key[:32]}-{record.kernel.cache_key[:32]}-{_triton().__version__}{'' if lines else '-bare'}"
+    key = f"{key[:32]}-{record.kernel.cache_key[:32]}-{triton_version()}{'' if lines else '-bare'}"
     found = binary.load(cache_folder(), key)
     if found is None:
         found = _compile(record, arch, lines)
@@ -186,6 +189,11 @@ def cache_folder() -> Path:
     return user_cache_path("alikit", appauthor=False) / "cubins"
 
 
+def triton_version() -> str:
+    """Of the compiler that is installed."""
+    return _triton().__version__
+
+
 def tool(name: str) -> str:
     """Path of one of NVIDIA's programs that Triton brings along."""
     return getattr(_triton().knobs.nvidia, name).path
@@ -193,15 +201,21 @@ def tool(name: str) -> str:
 
 def _compile(record: Launch, arch: int, lines: bool) -> Binary:
     made = ask_triton(record, arch, lines=lines)
+    for usage in REGISTER_USAGE:
+        if elf.frame_bytes(made.asm["cubin"]) == 0:
+            break
+        again = ask_triton(record, arch, lines=lines, ptx_options=f"--register-usage-level={usage}")
+        made = min(made, again, key=lambda m: elf.frame_bytes(m.asm["cubin"]))
     facts = made.metadata
     if facts.global_scratch_size or facts.profile_scratch_size or facts.num_ctas != 1:
         raise RuntimeError(f"{record.name}: needs scratch memory or clusters, which `launch` does not give")
     hidden = ptx.hidden(record.runtime, ptx.parameters(made.asm["ptx"]))
-    return Binary(facts.name, made.asm["cubin"], facts.shared, facts.num_warps, hidden, _triton().__version__)
+    return Binary(facts.name, made.asm["cubin"], facts.shared, facts.num_warps, hidden, triton_version())
 
 
-def ask_triton(record: Launch, arch: int, *, lines: bool = True) -> Any:
-    """Triton's own record of a compiled launch: `asm` ("ttgir", "ptx", "cubin") and `metadata`. No GPU is needed."""
+def ask_triton(record: Launch, arch: int, *, lines: bool = True, **more: Any) -> Any:
+    """Triton's own record of a compiled launch: `asm` ("ttgir", "ptx", "cubin") and `metadata`. No GPU is needed.
+    more: options of the compiler."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -219,7 +233,7 @@ def ask_triton(record: Launch, arch: int, *, lines: bool = True) -> Any:
         },
     )
     # fusing multiplications and additions is Triton's default up to 3.9 and not afterwards: so it is said
-    options = {"num_warps": record.warps, "num_stages": record.stages, "enable_fp_fusion": True}
+    options = {"num_warps": record.warps, "num_stages": record.stages, "enable_fp_fusion": True, **more}
     with triton.knobs.compilation.scope():
         # Triton's own cache does not see what properties of a record among the constants give: `launch_key` does
         triton.knobs.compilation.always_compile = True

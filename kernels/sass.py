@@ -1,5 +1,5 @@
 """What a cubin holds, read from its disassembly: registers, memory that spills use, tensor-core instructions, and how
-many bytes its loads, stores and copies move at once.
+many bytes its loads, stores and copies move at once; of those that bring operands (`flow.py`) apart.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
+from .flow import TENSOR, Instruction, operands
+
 #: shared memory that one program may have, bytes
 SHARED = {80: 163 << 10, 86: 99 << 10, 87: 163 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}
 
 _USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)")
-_INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)([^;\n]*)")
-_TENSOR = re.compile(r"(H|I|Q|O|B|D)G?MMA\b|UTC\w*MMA\b")
+_INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(@!?U?P\w+\s+)?([A-Z][\w.]*)([^;\n]*)")
 _WIDE = re.compile(r"\.(U8|S8|U16|S16|64|128)\b")
 _BYTES = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16}
 
@@ -24,7 +25,7 @@ class Facts(NamedTuple):
     shared    bytes that are laid out when the kernel is launched
     tensor    tensor-core instructions, by name
     copies    instructions that copy from global to shared memory, loads, stores: bytes at once -> how many
-    fed       copies and loads in loops around tensor-core instructions: what brings the operands
+    fed       copies and loads that bring operands of tensor-core instructions
     size      of the cubin, bytes
     """
 
@@ -40,17 +41,17 @@ class Facts(NamedTuple):
     size: int
 
 
-def read(usage: str, sass: str, shared: int, size: int) -> Facts:
-    """From what cuobjdump writes with --dump-resource-usage and --dump-sass; ValueError where it cannot be read.
+def read(sass: str, shared: int, size: int) -> Facts:
+    """From what cuobjdump writes with --dump-resource-usage --dump-sass; ValueError where it cannot be read.
 
     shared  bytes that are laid out at the launch. Triton's kernels have no other; what the cubin tells from sm_90 on is
             the KB that the driver takes for itself, which is not part of the limit
     """
-    found = _USAGE.search(usage)
-    listing = [(int(place, 16), name, rest) for place, name, rest in _INSTRUCTION.findall(sass)]
-    names = Counter(name for _, name, _ in listing)
+    found = _USAGE.search(sass)
+    listing = [Instruction(int(p, 16), bool(guard), name, rest) for p, guard, name, rest in _INSTRUCTION.findall(sass)]
+    names = Counter(i.name for i in listing)
     if found is None or not names:
-        raise ValueError(f"cuobjdump tells nothing: {usage[:200]!r} {sass[:200]!r}")
+        raise ValueError(f"cuobjdump tells nothing: {sass[:200]!r}")
     registers, stack, local = map(int, found.groups())
     return Facts(
         registers,
@@ -61,7 +62,7 @@ def read(usage: str, sass: str, shared: int, size: int) -> Facts:
         _widths(names, "LDGSTS"),
         _widths(names, "LDG"),
         _widths(names, "STG"),
-        _widths(Counter(_in_products(listing)), "LDGSTS", "LDG"),
+        _widths(Counter(operands(listing)), "LDGSTS", "LDG"),
         size,
     )
 
@@ -69,25 +70,9 @@ def read(usage: str, sass: str, shared: int, size: int) -> Facts:
 def _tensor(names: Counter[str]) -> dict[str, int]:
     found: Counter[str] = Counter()
     for name, n in names.items():
-        if _TENSOR.match(name):
+        if TENSOR.match(name):
             found[name.split(".")[0]] += n
     return dict(found)
-
-
-def _in_products(listing: list[tuple[int, str, str]]) -> list[str]:
-    """Names of the instructions between a branch backwards and its target, where that has tensor-core instructions;
-    where every loop was unrolled, of all up to the last one of these."""
-    inside: dict[int, str] = {}
-    for end, name, rest in listing:
-        target = re.search(r"0x([0-9a-f]+)", rest) if name.startswith("BRA") else None
-        if target is not None and int(target[1], 16) < end:
-            loop = {place: word for place, word, _ in listing if int(target[1], 16) <= place <= end}
-            if any(_TENSOR.match(word) for word in loop.values()):
-                inside |= loop
-    if not inside:
-        last = max((place for place, name, _ in listing if _TENSOR.match(name)), default=-1)
-        inside = {place: name for place, name, _ in listing if place <= last}
-    return list(inside.values())
 
 
 def _widths(names: Counter[str], *kinds: str) -> dict[int, int]:

@@ -4,6 +4,10 @@ The rule is a small model of a GPU. A program brings (BM + BN) BK numbers from t
 whichever takes longer; a step is never shorter than a latency; programs of a multiprocessor share it. So tiles win
 that read little and still fill the machine. What was measured goes into TABLE.
 
+Operands come 16 bytes at a time, so every thread must have as many to bring: 16 x 32 columns of a step in bf16 are
+1024 bytes, enough for two warps and not for four. Where a tile is that small it gets fewer warps, or where their number
+is given (by Hopper's instructions, which four warps execute, or by the other product of a launch) deeper steps.
+
 A tile decides the order of sums. It follows from the layer and the kind of batch (few images, some, many) alone: the
 last, smaller batch of an epoch runs the code of the others.
 """
@@ -40,6 +44,7 @@ MACHINES = {
 }
 LATENCY = 250  # nanoseconds of a step, unless other programs of the multiprocessor fill them
 MEMORY = 3000  # bytes a nanosecond: partial sums are written, and read again by whoever adds them
+LINE = 16 * 32  # bytes that the threads of a warp bring at once
 PIECES = 128  # of a weight gradient's pixels, at most
 SHAPES = ((128, 128), (128, 64), (64, 64), (128, 32), (64, 32), (128, 16), (64, 16))
 
@@ -78,20 +83,21 @@ def key(product: Windows | WeightProduct, images: int, arch: int) -> tuple:
     return ("weight", product.dot, arch, typical(images), product.pixels, product.taps, product.C, product.O)
 
 
-def window(unrolled: tuple[Windows, ...], images: int, arch: int) -> Windows:
-    """One of the products, which are the same but for their `unroll`, cut into tiles; images: of all sets."""
-    return _window(unrolled, typical(images), arch, _forced.get(Windows))
+def window(unrolled: tuple[Windows, ...], images: int, arch: int, warps: int = 1) -> Windows:
+    """One of the products, which are the same but for their `unroll`, cut into tiles; images: of all sets; warps: at
+    least, where another product shares the launch."""
+    return _window(unrolled, typical(images), arch, _forced.get(Windows), warps)
 
 
 @cache
-def _window(unrolled: tuple[Windows, ...], images: int, arch: int, tile: Tile | None) -> Windows:
+def _window(unrolled: tuple[Windows, ...], images: int, arch: int, tile: Tile | None, warps: int) -> Windows:
     tile = tile or TABLE.get(key(unrolled[0], images, arch))
     if tile is not None:
         return next((p for p in unrolled if p.unroll == tile.unroll), unrolled[0]).cut(tile)
     found: list[Windows] = [
         p.cut(replace(candidate, unroll=p.unroll))
         for p in unrolled
-        for candidate in _candidates(p.dot, arch, p.N, p.depth, p.taps * p.pitch)
+        for candidate in _candidates(p.dot, arch, p.N, p.depth, p.taps * p.pitch, warps)
     ]
     return min(found, key=lambda p: _cost(p, ceil_div(images * p.positions, p.BM) * p.tiles_n, p.steps, arch))
 
@@ -108,7 +114,7 @@ def _weight(product: WeightProduct, images: int, arch: int, tile: Tile | None, w
         return product.cut(tile)
     pixels = images * product.pixels
     found: list[tuple[float, WeightProduct]] = []
-    for tile in _candidates(product.dot, arch, product.O, 64, pixels):
+    for tile in _candidates(product.dot, arch, product.O, 64, pixels, warps or 1):
         if warps is None or warps >= tile.warps:
             steps = ceil_div(pixels, tile.BK)
             tiles = product.cut(tile).tiles
@@ -123,22 +129,37 @@ def _cost(product: Windows | WeightProduct, tiles: int, steps: int, arch: int) -
     """Nanoseconds for `tiles` programs of `steps` steps each."""
     m, tile = machine(arch), product.tile
     rate = m.rates[product.dot[:4]] * tile.BN / (tile.BN + 16)  # narrow tiles feed tensor cores badly
-    operands = (tile.BM + tile.BN) * tile.BK * (2 if product.dot == "bf16" else 4)
+    operands = (tile.BM + tile.BN) * tile.BK * _size(product.dot)
     step = max(tile.BM * tile.BN * tile.BK / rate, operands / m.l2)
     each = ceil_div(tiles, m.sms)
     together = 2 if tile.BM * tile.BN > 64 * 64 else 4  # programs of a multiprocessor that overlap
     return steps * max(each * step, ceil_div(each, together) * LATENCY)
 
 
-def _candidates(dot: str, arch: int, columns: int, depth: int, flat: int) -> list[Tile]:
-    """Tiles worth comparing; BK divides `depth` where that allows a good one, else it cuts `flat` numbers."""
-    shared = machine(arch).shared
-    size = 2 if dot == "bf16" else 4
-    widest = {"bf16": 64 if shared > 100 << 10 else 32, "tf32": 32, "fp32": 16}[dot[:4]]
+def _candidates(dot: str, arch: int, columns: int, depth: int, flat: int, warps: int) -> list[Tile]:
+    """Tiles worth comparing, whose operands feed `warps` warps at least; BK divides `depth` where that allows a good
+    one, else it cuts `flat` numbers."""
+    size = _size(dot)
+    widest = {"bf16": 64 if machine(arch).shared > 100 << 10 else 32, "tf32": 32, "fp32": 16}[dot[:4]]
     divisor = min(widest, depth & -depth)
     bk = divisor if divisor * size >= 64 else max(16, min(widest, power_of_two(flat)))
+    least = max(warps, 4 if dot != "fp32" and 90 <= arch < 120 else 1)
     return [
-        Tile(bm, bn, bk, 8 if bm * bn > 128 * 64 else 4, max(2, min(4, shared // 2 // ((bm + bn) * bk * size))))
+        _fed(bm, bn, bk, size, arch, least)
         for bm, bn in SHAPES
         if bn <= max(16, power_of_two(columns)) and (dot != "fp32" or bm * bn <= 64 * 64)
     ]
+
+
+def _fed(bm: int, bn: int, bk: int, size: int, arch: int, least: int) -> Tile:
+    """The tile with the warps that its operands feed; a step is deepened until these are `least`."""
+    while min(bm, bn) * bk * size < least * LINE:
+        bk *= 2
+    warps = min(8 if bm * bn > 128 * 64 else 4, min(bm, bn) * bk * size // LINE)
+    stages = max(2, min(4, machine(arch).shared // 2 // ((bm + bn) * bk * size)))
+    return Tile(bm, bn, bk, max(warps, least), stages)
+
+
+def _size(dot: str) -> int:
+    """Bytes of an operand's number."""
+    return 2 if dot == "bf16" else 4

@@ -61,8 +61,8 @@ def listening() -> Iterator[list[Asked]]:
     seen: list[Asked] = []
     window, weight = tiles.window, tiles.weight
 
-    def of_window(products: Any, images: int, arch: int) -> Any:
-        found = window(products, images, arch)
+    def of_window(products: Any, images: int, arch: int, *more: Any) -> Any:
+        found = window(products, images, arch, *more)
         seen.append(Asked("window", tiles.key(products[0], images, arch), tuple(products), images, found))
         return found
 

@@ -12,6 +12,7 @@ the public functions: checks, sizes, launches.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from .. import device, tiles
@@ -25,6 +26,7 @@ from .table import ceil_div
 from .weight_gemm import sum_pieces
 
 SUMMED = 1024  # numbers of partial sums that a program adds
+SHARED_WARPS = 4  # at least, of a launch that two products share: either may want a large tile
 
 
 def conv2d(
@@ -143,7 +145,8 @@ def conv2d_backward(
     a = gy if rows is None else gy[rows]
     ending = Ending(name, (len(a), *x.shape[1:]), through=through)
     gx = device.empty_activation(ending.shape, dtype or x.dtype)
-    window = tiles.window(window_products(name, a, w, gx, stride, not transposed, 1, precision), len(a), arch())
+    products = window_products(name, a, w, gx, stride, not transposed, 1, precision)
+    window = tiles.window(products, len(a), arch(), SHARED_WARPS)
     weight = weight_product(name, big, small, w.shape[1:3], stride, precision)
     weight = tiles.weight(weight, len(x), arch(), window.tile.warps)
     parts, arguments = _weight_arguments(weight, big, small)
@@ -172,6 +175,9 @@ def _windows(
     y = device.empty_activation(ending.shape, dtype or a.dtype)
     products = window_products(name, a, w, y, stride, adjoint, ending.activation.pieces, precision)
     product = tiles.window(products, len(a), arch())
+    if ending.bias is not None and product.steps == 1 and product.chunk >= product.BN:
+        # of a whole tile Triton makes a sum that begins with the bias, which passes through shared memory for it
+        product = product.cut(replace(product.tile, chunk=product.BN // 2))
     pixels = math.prod((a if adjoint else y).shape[:3])
     arguments = {"a_ptr": a, "w_ptr": w, "y_ptr": y, **ending.arguments(product)}
     launch(

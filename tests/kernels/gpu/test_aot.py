@@ -2,11 +2,12 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 
-from alikit.kernels import aot, binary, plan, sass
+from alikit.kernels import aot, binary, elf, plan, sass
 from alikit.kernels.launch import Launch, jit, tl
 
 pytest.importorskip("triton", reason="Triton (Linux only) is not installed")
@@ -88,6 +89,39 @@ def test_spills_and_too_much_shared_memory_are_faults() -> None:
     assert sass.faults(fits, 86, "fp32", False) == []
     (fault,) = sass.faults(fits._replace(shared=(99 << 10) + 1), 86, "fp32", False)
     assert "shared" in fault
+    assert elf.frame_bytes(aot.launch.compiled(matmul("fp32", 256), 86, lines=False).cubin) == facts.stack
+
+
+class Made(NamedTuple):
+    """What Triton says of a kernel whose cubin is all frame."""
+
+    asm: dict[str, Any]
+    metadata: Any = SimpleNamespace(
+        global_scratch_size=0, profile_scratch_size=0, num_ctas=1, name="k", shared=0, num_warps=4
+    )
+
+
+@pytest.mark.parametrize(
+    ("frames", "tried", "kept"), [((0, 9, 9), 1, 0), ((8, 0, 9), 2, 0), ((8, 16, 0), 3, 0), ((8, 16, 24), 3, 8)]
+)
+def test_what_spills_is_compiled_again(monkeypatch: Any, frames: tuple[int, ...], tried: int, kept: int) -> None:
+    options: list[dict[str, Any]] = []
+
+    def ask(record: Launch, arch: int, *, lines: bool, **more: Any) -> Made:
+        options.append(more)
+        return Made({"cubin": frames[len(options) - 1], "ptx": ".entry k(.param .u64 .ptr .global .align 1 k_0)"})
+
+    monkeypatch.setattr(aot.launch, "ask_triton", ask)
+    monkeypatch.setattr(elf, "frame_bytes", lambda cubin: cubin)
+    record = Launch(conv_like, (1, 1, 1), (), (), (), 4, 2)
+    assert aot.launch._compile(record, 80, False).cubin == kept
+    assert [more.get("ptx_options", "").rpartition("=")[2] for more in options] == ["", "3", "8"][:tried]
+
+
+def test_what_is_no_cubin_has_no_frame() -> None:
+    for content in (b"", b"\x7fELF", b"\x7fELF" + bytes(60), b"text" * 40):
+        with pytest.raises(ValueError, match="no cubin"):
+            elf.frame_bytes(content)
 
 
 def steps() -> dict[plan.Step, list[Launch]]:

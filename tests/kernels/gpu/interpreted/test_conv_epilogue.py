@@ -15,6 +15,7 @@ from alikit.kernels.cpu import conv as cpu
 from alikit.kernels.cpu.activation import dropout as drop
 from alikit.kernels.gpu import conv
 from alikit.kernels.gpu.conv_shapes import Tile, Windows
+from alikit.kernels.launch import recording
 
 LEAKY = Activation("leaky_relu", 0.2)
 DROPOUT = Dropout(0.3, Counters(2**63 + 5, 9, 2**32 - 7))
@@ -114,6 +115,16 @@ def test_bias_activation_and_dropout(
     else:
         assert winner.dtype == np.uint8
         np.testing.assert_array_equal(winner.get(), winner_wanted)
+
+
+@pytest.mark.parametrize("name", ["bias", "untied bias, leaky, dropout", "bias, maxout of 3, dropout"])
+def test_a_bias_behind_a_single_step_meets_halves_of_the_tile(
+    name: str, operands: Callable, put: Callable, stream: Callable
+) -> None:
+    with tiles.forced(Tile(16, 16, 16, chunk=32)), recording() as launches:
+        test_bias_activation_and_dropout(LAYERS["dense"], FORMS[name], operands, put, stream)
+    (product,) = (dict(launch.constants)["G"] for launch in launches if launch.name == "conv_window")
+    assert (product.steps, product.BN, product.chunk) == (1, 16, 8)
 
 
 def test_the_first_of_equal_pieces_wins(put: Callable) -> None:

@@ -1,0 +1,46 @@
+"""The frame of a compiled kernel, read from its cubin (an ELF file): what it keeps in local memory.
+
+NVIDIA's section .nv.info is a row of attributes: a byte of format, a byte of meaning, then two bytes of value, or in
+format 4 two bytes of length and as many of value. Meaning 0x11 is a function's frame: (symbol, bytes).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+SIZED, FRAME = 4, 0x11
+
+
+def frame_bytes(cubin: bytes) -> int:
+    """Bytes of local memory that a thread has, of the kernel that has most; ValueError where this is no cubin."""
+    try:
+        info = _section(cubin, b".nv.info")
+        return max(struct.unpack("<II", value)[1] for meaning, value in _attributes(info) if meaning == FRAME)
+    except (struct.error, IndexError, ValueError) as error:
+        raise ValueError(f"no cubin: {error}") from error
+
+
+def _section(cubin: bytes, wanted: bytes) -> bytes:
+    """The bytes of the section of that name."""
+    if cubin[:4] != b"\x7fELF":
+        raise ValueError("not an ELF file")
+    (start,) = struct.unpack_from("<Q", cubin, 0x28)
+    size, count, names = struct.unpack_from("<HHH", cubin, 0x3A)
+    headers = [struct.unpack_from("<IIQQQQ", cubin, start + n * size) for n in range(count)]
+    text = headers[names][4]
+    for name, _, _, _, offset, length in headers:
+        if cubin.startswith(wanted + b"\0", text + name):
+            return cubin[offset : offset + length]
+    raise ValueError(f"no section {wanted.decode()}")
+
+
+def _attributes(info: bytes) -> Iterator[tuple[int, bytes]]:
+    """(meaning, value) of each attribute."""
+    place = 0
+    while place < len(info):
+        kind, meaning, length = struct.unpack_from("<BBH", info, place)
+        place += 4
+        end = place + (length if kind == SIZED else 0)
+        yield meaning, info[place:end]
+        place = end
