@@ -73,7 +73,7 @@ def batch_norm_leaky_relu(
             if keep is not None:
                 block *= keep[here]
 
-    split(share, len(x_rows), work=5 * x.size)
+    split(share, len(x_rows), work=10 * x.size)
     return y.astype(dtype or y.dtype, copy=False), mean, inv_std
 
 
@@ -127,7 +127,7 @@ def batch_norm_leaky_relu_grad(
         here = slice(start, stop)
         _combine(through.x[here], through.mean, g_rows[:, here], gx_rows[:, here], folded)
 
-    split(combine, len(through.x), work=5 * gy.size)
+    split(combine, len(through.x), work=10 * gy.size)
     return gx, (sums[0, 1] * inv_std).astype(gamma.dtype), sums[0, 0].astype(beta.dtype)
 
 
