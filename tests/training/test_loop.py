@@ -40,7 +40,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]
     rng = np.random.default_rng(1)
     points = (MEANS[rng.integers(25, size=21)] + SIGMA * rng.standard_normal((21, 2))).astype(np.float32)
     dataset = Dataset(name="mixture", split="train", source="here", checksum="abc", images=points)
-    monkeypatch.setattr(Monitor, "look", lambda self, step: {"looked": step})
+    monkeypatch.setattr(Monitor, "look", lambda self, step, last: {"looked": step})
 
     def make(checkpoint: Path | None = None, **options: Any) -> Run:
         config = replace(CONFIG, **{k: v for k, v in options.items() if k in CONFIG.__dict__})
