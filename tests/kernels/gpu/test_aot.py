@@ -1,7 +1,6 @@
 """Compiling without a GPU and reading the machine code: on kernels made to have what is looked for."""
 
 import dataclasses
-import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
