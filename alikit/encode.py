@@ -87,6 +87,7 @@ def _encode(options: argparse.Namespace) -> int:
     out = check_name("--out", options.out, (".h5", ".hdf5"))
     backend.set_threads(options.threads or startup.default_threads())
     model = inference.load(options.run, console.warn)
+    inference.refuse_conditional(model, options.run, "encode")
     if model.config.dataset == "mixture":
         raise UsageError("encode takes images; the mixture has points, and its encoder no mu and sigma")
     if not model.gaussian:

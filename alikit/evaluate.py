@@ -76,7 +76,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from alikit import backend, inference
-    from alikit.data import open_dataset
+    from alikit.data import judging_split, open_dataset
     from alikit.pictures import check_png
 
     _check(options)
@@ -85,25 +85,30 @@ def _evaluate(options: argparse.Namespace) -> int:
     options.threads = options.threads or startup.default_threads()
     backend.set_threads(options.threads)
     model = inference.load(options.run, console.warn)
+    inference.refuse_conditional(model, options.run, "evaluate")
     if model.config.dataset == "mixture":
         raise UsageError("evaluate measures images; a mixture run counts its modes as it trains (metrics.jsonl)")
     options.out = options.out or (options.run if options.run.is_dir() else options.run.parent)
     config = replace(model.config, data=options.data or model.config.data)
-    splits = (config.split, _held_out(config.dataset, config.split))
+    splits = (config.split, judging_split(config.dataset, config.split))
     train, held_out = (
         open_dataset(config.dataset, data=config.data, split=s, size=config.size, seed=config.seed, quiet=options.quiet)
         for s in splits
     )
     weights = "averaged weights" if model.averaged else "weights"
     print(f"{options.run}: {config.model}, {weights} of step {model.step:,}, trained on {_described(train, model)}")
+    if model.config.labels:
+        print(_test_error(model, held_out), flush=True)
     return _svm(options, model, train, held_out) if options.svm else _scores(options, model, train, held_out)
 
 
-def _held_out(name: str, split: str) -> str:
-    """The split to judge by: test where there is one that was not trained on."""
-    from alikit.data import SPLITS, held_out_split
+def _test_error(model: Model, held_out: Dataset) -> str:
+    """The table of a run with labels."""
+    from alikit.scoring import classes
+    from alikit.training.labels import Exam
 
-    return "test" if "test" in SPLITS[name] and split != "test" else held_out_split(name, split)
+    exam = Exam(held_out, model.config)
+    return classes.error_table(classes.measured(model, exam), exam, model.step)
 
 
 def _described(train: Dataset, model: Model) -> str:

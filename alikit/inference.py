@@ -7,6 +7,9 @@ x = model.reconstruct(x)       # decode(encode(x)), as in the paper
 x = model.sample(64, seed=1)   # decodings of codes from the prior N(0, I)
 x = model.interpolate(a, b)    # decodings along the path from a's codes to b's
 f = model.features(x)          # (N, 5376) for SVHN: what the paper's SVM is given
+
+A conditional run's methods also want y, labels as its data set gives them: `model.decode(z, y=[3, 3, 8])`, or y=3 for
+all; of CelebA rows of 40 attributes, of which a single one serves all too.
 """
 
 from __future__ import annotations
@@ -17,13 +20,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from alikit.autograd import Tensor, no_grad
-from alikit.errors import DataError
+from alikit.data import LABELS
+from alikit.errors import DataError, UsageError
 from alikit.models import Generative, hidden
 from alikit.models.hidden import Examined
 from alikit.nn import Pass
-from alikit.training import runs, state
+from alikit.training import conditions, labels, runs, state
 from alikit.training.config import Config
 
 CHUNK = 100
@@ -37,33 +42,38 @@ class Model:
 
     config   of the run;  step: training steps behind it;  averaged: whether the weights are the run's moving average
     shape    (H, W, C) of an input;  nz: size of a code
+    labels   names of the classes or attributes that a conditional run is given, else none
     """
 
     def __init__(self, networks: Generative, config: Config, step: int, averaged: bool):
         self.networks, self.config, self.step, self.averaged = networks, config, step, averaged
         self.shape, self.nz = networks.spec.image, networks.spec.nz
+        self.labels = LABELS[config.dataset] if config.conditional else ()
 
-    def encode(self, x: np.ndarray, seed: int = 0) -> np.ndarray:
-        """Codes z ~ q(z | x), sampled as in the paper (method 1.4).
+    def encode(self, x: np.ndarray, seed: int = 0, y: ArrayLike | None = None) -> np.ndarray:
+        """Codes z ~ q(z | x), sampled as in the paper (method 1.4); of a conditional run q(z | x, y).
 
         x   (N, H, W, C), uint8 or floats in [0, 1];  seed: of the noise.  Returns z: (N, nz) float32.
 
         ValueError for a GAN, which has no encoder.
         """
         x = self._input(x)
-        how = Pass(seed=seed)
+        how, given = Pass(seed=seed), self._given(y, len(x))
         with no_grad():
             parts = [
-                self.networks.encode(Tensor(x[a : a + CHUNK]), how._replace(step=a)).data
+                self.networks.encode(Tensor(x[a : a + CHUNK]), how._replace(step=a), *given(a)).data
                 for a in range(0, len(x), CHUNK)
             ]
         return _joined(parts, (0, self.nz)).reshape(len(x), self.nz)
 
-    def posterior(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def posterior(self, x: np.ndarray, y: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
         """mu and sigma of q(z | x): (N, nz) each. ValueError for an encoder that is not Gaussian (ALI's of points)."""
         x = self._input(x)
+        given, networks = self._given(y, len(x)), self.networks
         with no_grad():
-            pairs = [self.networks.code_parameters(Tensor(x[a : a + CHUNK]), Pass()) for a in range(0, len(x), CHUNK)]
+            pairs = [
+                networks.code_parameters(Tensor(x[a : a + CHUNK]), Pass(), *given(a)) for a in range(0, len(x), CHUNK)
+            ]
         if None in pairs:
             raise ValueError("posterior: this run's encoder is not Gaussian; it has no mu and sigma")
         mu, sigma = (_joined([p[k] for p in pairs if p], (0, self.nz)).reshape(len(x), self.nz) for k in (0, 1))
@@ -83,6 +93,8 @@ class Model:
         """
         if not self.gaussian:
             raise ValueError("examine: this run has no Gaussian encoder, no mu and sigma")
+        if self.labels:
+            raise ValueError("examine: this run is conditional; encode and posterior take its conditions")
         x, how = self._input(x), Pass(seed=seed)
         if not len(x):
             raise ValueError("examine: there are no images")
@@ -118,23 +130,39 @@ class Model:
                 parts.append(np.concatenate(kept, axis=1))
         return np.concatenate(parts)
 
-    def decode(self, z: np.ndarray) -> np.ndarray:
+    def classify(self, x: np.ndarray, seed: int = 0) -> np.ndarray:
+        """D's logits for the K classes of a run with labels (method 1.7): (N, H, W, C) -> (N, K) float32.
+
+        ValueError for a run without labels.
+        """
+        if self.config.labels is None:
+            raise ValueError("classify: this run was trained without --labels; its D knows no classes")
+        x, how = self._input(x), Pass(seed=seed)
+        with no_grad():
+            parts = [
+                labels.class_logits(self.networks, Tensor(x[a : a + CHUNK]), how._replace(step=a))
+                for a in range(0, len(x), CHUNK)
+            ]
+        return _joined(parts, (0, self.networks.spec.disc_xz[-1].maps))
+
+    def decode(self, z: np.ndarray, y: ArrayLike | None = None) -> np.ndarray:
         """x~ of codes: (N, nz) -> (N, H, W, C) float32, images in [0, 1]."""
         z = np.asarray(z, np.float32)
         if z.ndim < 2 or math.prod(z.shape[1:]) != self.nz:
             raise ValueError(f"decode: z is {z.shape}, wanted (N, {self.nz})")
         z = z.reshape(-1, 1, 1, self.nz)
+        given, networks = self._given(y, len(z)), self.networks
         with no_grad():
-            parts = [self.networks.decode(Tensor(z[a : a + CHUNK]), Pass()).data for a in range(0, len(z), CHUNK)]
+            parts = [networks.decode(Tensor(z[a : a + CHUNK]), Pass(), *given(a)).data for a in range(0, len(z), CHUNK)]
         return _joined(parts, (0, *self.shape))
 
-    def reconstruct(self, x: np.ndarray, seed: int = 0) -> np.ndarray:
+    def reconstruct(self, x: np.ndarray, seed: int = 0, y: ArrayLike | None = None) -> np.ndarray:
         """decode(encode(x)): (N, H, W, C) -> (N, H, W, C)."""
-        return self.decode(self.encode(x, seed))
+        return self.decode(self.encode(x, seed, y), y)
 
-    def sample(self, count: int, seed: int = 0) -> np.ndarray:
+    def sample(self, count: int, seed: int = 0, y: ArrayLike | None = None) -> np.ndarray:
         """Decodings of `count` codes from N(0, I): (count, H, W, C)."""
-        return self.decode(self.prior(count, seed))
+        return self.decode(self.prior(count, seed), y)
 
     def prior(self, count: int, seed: int = 0) -> np.ndarray:
         """`count` codes from N(0, I): (count, nz)."""
@@ -147,11 +175,24 @@ class Model:
 
         a, b   (N, H, W, C), uint8 or floats in [0, 1];  path: see `between`;  seed: of both codes' noise
 
-        Returns (N, steps, H, W, C).
+        Returns (N, steps, H, W, C). ValueError for a conditional run.
         """
+        if self.labels:
+            raise ValueError("interpolate: this run is conditional; decode codes `between` two with a y of your choice")
         z = self.encode(np.concatenate([a, b]), seed)
         codes = between(z[: len(a)], z[len(a) :], steps, path)
         return self.decode(codes.reshape(-1, self.nz)).reshape(len(a), steps, *self.shape)
+
+    def _given(self, y: ArrayLike | None, count: int) -> Callable[[int], tuple[Tensor, ...]]:
+        """The conditions of the rows from a place on, a chunk of them, as the networks' further argument."""
+        if not self.labels:
+            if y is not None:
+                raise ValueError("y: this run is not conditional")
+            return lambda start: ()
+        if y is None:
+            raise ValueError(f"y is missing: this run is conditional, on {', '.join(self.labels[:3])}, ...")
+        rows = conditions.as_input(self.config.dataset, y, count)
+        return lambda start: (Tensor(rows[start : start + CHUNK]),)
 
     def _input(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)
@@ -207,3 +248,11 @@ def load(run: str | Path, warn: Callable[[str], object] = warnings.warn) -> Mode
     except ValueError as error:
         raise DataError(f"{path}: does not hold the state of its model ({error})") from None
     return Model(networks, saved.config, saved.step, averaged)
+
+
+def refuse_conditional(model: Model, run: Path, verb: str) -> None:
+    """UsageError for a run whose networks want conditions that a command has no way to name."""
+    if model.labels:
+        raise UsageError(
+            f"{run}: is conditional; {verb} works with unconditional runs, sample and reconstruct with both"
+        )

@@ -80,6 +80,7 @@ def _interpolate(options: argparse.Namespace) -> int:
         raise UsageError("--frames goes with --animate")
     backend.set_threads(options.threads or startup.default_threads())
     model = inference.load(options.run, console.warn)
+    inference.refuse_conditional(model, options.run, "interpolate")
     if model.config.dataset == "mixture":
         raise UsageError("interpolate shows images; the mixture has points")
     if not model.networks.encodes:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from alikit import console, startup
+from alikit import console, given, startup
 from alikit.errors import UsageError
 
 EXAMPLES = """\
@@ -16,6 +16,7 @@ EXAMPLES = """\
   python -m alikit.reconstruct runs/00000-svhn me.jpg you.png      your own pictures, cropped and resized
   python -m alikit.reconstruct runs/00000-svhn ~/pictures --out mine.png
   python -m alikit.reconstruct runs/00000-svhn me.jpg --draws 8    the image, then eight draws of its code
+  python -m alikit.reconstruct runs/00001-celeba-conditional me.jpg --attributes Male,Eyeglasses,Young
 
 Odd columns hold the images, even columns the reconstructions, drawn from q(z | x) as in the paper.
 """
@@ -36,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     cli.add_argument(
         "--pairs", metavar="N", type=console.whole(1, 1000), help="images in a row (4; with --draws fewer)"
     )
+    given.add_options(cli, sheets=False)
     cli.add_argument("--seed", metavar="N", type=console.whole(0), default=0, help="of the codes' noise (0)")
     cli.add_argument("--data", metavar="DIR", help="the data set's folder (default: where the run found it)")
     cli.add_argument(
@@ -45,20 +47,26 @@ def _parser() -> argparse.ArgumentParser:
     return cli
 
 
-def _inputs(options: argparse.Namespace, model: Any) -> tuple[Any, str]:
-    """The images to reconstruct, (N, H, W, C), and what they are."""
+def _inputs(options: argparse.Namespace, model: Any) -> tuple[Any, Any, str]:
+    """The images to reconstruct, (N, H, W, C), their conditions or None, and what they are."""
     from dataclasses import replace
 
     from alikit.pictures import read_pictures
-    from alikit.training.feed import held_out
+    from alikit.training.feed import held_out_batch
     from alikit.training.session import open_training_data
 
+    named = given.chosen(options, model)
     if options.images:
         if options.count or options.data:
             raise UsageError("--count and --data choose held-out images; pictures were given")
-        return read_pictures(options.images, model.shape[0]), "your pictures"
+        if model.labels and named is None:
+            raise UsageError(f"{options.run}: is conditional; say by --class or --attributes what your pictures show")
+        return read_pictures(options.images, model.shape[0]), named, "your pictures"
     config = replace(model.config, data=options.data or model.config.data)
-    return held_out(config, lambda: open_training_data(config, False), options.count or 32, quiet=False)
+    batch, what = held_out_batch(config, lambda: open_training_data(config, False), options.count or 32, quiet=False)
+    if batch.y is None or named is not None:
+        return batch.x, named, what
+    return batch.x, batch.y.reshape(len(batch.y), -1), what
 
 
 def _reconstruct(options: argparse.Namespace) -> int:
@@ -74,8 +82,8 @@ def _reconstruct(options: argparse.Namespace) -> int:
         raise UsageError("reconstruct shows images; a mixture run draws its points and reconstructions as it trains")
     if not model.networks.encodes:
         raise UsageError(f"{options.run}: is a GAN, which has no encoder; train one by --model posthoc --decoder RUN")
-    x, what = _inputs(options, model)
-    draws = [model.reconstruct(x, options.seed + k) for k in range(options.draws)]  # the first is that of --draws 1
+    x, y, what = _inputs(options, model)
+    draws = [model.reconstruct(x, options.seed + k, y) for k in range(options.draws)]  # the first is that of --draws 1
     per_row = options.pairs or max(1, 8 // (1 + options.draws))
     images.save_png(out, images.group_grid([as_uint8(x), *map(as_uint8, draws)], per_row))
     error = sum(reconstruction_error(x, r) for r in draws) / len(draws)

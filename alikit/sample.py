@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from alikit import console, startup
+from alikit import console, given, startup
 from alikit.errors import UsageError
 
 EXAMPLES = """\
   python -m alikit.sample runs/00000-svhn
   python -m alikit.sample runs/00000-svhn --count 100 --seed 7 --out sheet.png
   python -m alikit.sample runs/00000-svhn/checkpoint-00001000.h5
+  python -m alikit.sample runs/00001-celeba-conditional --attributes sheet      one face, 48 sets of attributes
+  python -m alikit.sample runs/00001-celeba-conditional --attributes Smiling,Eyeglasses,Young
+  python -m alikit.sample runs/00002-cifar10-conditional --class horse          or sheet: a column for each class
   python -m alikit.sample runs/00000-svhn --nearest    odd columns samples, even columns the nearest training image
 """
 
@@ -38,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     cli.add_argument("--pairs", metavar="N", type=console.whole(1, 1000), help="--nearest: pairs in a row (4)")
     cli.add_argument("--data", metavar="DIR", help="--nearest: the data set's folder (default: where the run found it)")
+    given.add_options(cli, sheets=True)
     cli.add_argument("--seed", metavar="N", type=console.whole(0), default=0, help="of the codes (0)")
     cli.add_argument("--out", metavar="FILE.png", type=Path, default=Path("samples.png"), help="default samples.png")
     cli.add_argument("--threads", metavar="N", type=console.whole(1, 4096), help="CPU threads (default all cores)")
@@ -56,12 +60,16 @@ def _sample(options: argparse.Namespace) -> int:
     points = model.config.dataset == "mixture"
     if points and options.nearest:
         raise UsageError("--nearest shows images; the mixture has points")
-    count = options.count or (10_000 if points else 32 if options.nearest else 64)
-    x, about = model.sample(count, options.seed), ""
+    count, columns, about = options.count or (10_000 if points else 32 if options.nearest else 64), options.columns, ""
+    if given.wants_sheet(options):
+        x, columns, about = given.sheet(options, model, options.count)
+        count, about = len(x), f": {about}"
+    else:
+        x = model.sample(count, options.seed, given.of_samples(options, model, count))
     if options.nearest:
         picture, about = _with_nearest(options, model, x)
     else:
-        picture = plots.points_figure(x.reshape(-1, 2)) if points else images.sample_grid(x, options.columns)
+        picture = plots.points_figure(x.reshape(-1, 2)) if points else images.sample_grid(x, columns)
     images.save_png(out, picture)
     weights = "averaged weights" if model.averaged else "weights"
     print(f"{out}: {count} samples, {weights} of step {model.step}, seed {options.seed}{about}")
@@ -71,6 +79,8 @@ def _sample(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> None:
     if options.nearest and options.columns:
         raise UsageError("--columns: with --nearest, --pairs says how many pairs stand in a row")
+    if given.wants_sheet(options) and (options.nearest or options.columns):
+        raise UsageError("a sheet has its own layout: neither --nearest nor --columns goes with it")
     if not options.nearest and (options.pairs or options.data):
         raise UsageError("--pairs and --data go with --nearest")
 

@@ -15,6 +15,7 @@ from alikit.errors import UsageError
 
 if TYPE_CHECKING:  # NumPy must not be imported before BLAS is set up
     from alikit.training.config import Config
+    from alikit.training.labels import Exam
     from alikit.training.loop import Run
     from alikit.training.state import Saved
 
@@ -25,7 +26,9 @@ EXAMPLES = """\
   python -m alikit.train svhn                          the paper's networks and constants on the train split
   python -m alikit.train svhn --split extra            ... on the split the paper used (1.3 GB)
   python -m alikit.train svhn --model vae              a GAN (gan) or a VAE with the same decoder
+  python -m alikit.train celeba --conditional          given the 40 attributes of each face; svhn, cifar10: the class
   python -m alikit.train mixture --model posthoc --decoder runs/00003-mixture
+  python -m alikit.train svhn --labels 1000            D also learns the classes of 1000 images; the test error
   python -m alikit.train folder --data ~/pictures --size 64 --steps 20000
   python -m alikit.train svhn --resume                 go on with the newest svhn run under runs/
 
@@ -38,7 +41,9 @@ Ctrl-C and SIGTERM save a checkpoint first. Exit codes: 0 done, 1 failure, 2 usa
 #: options that override a field of the configuration of the same name
 OVERRIDES = (
     *("data", "split", "images", "size", "data_seed", "model", "decoder", "width", "nz", "init_std"),
+    "conditional",
     *("epochs", "steps", "batch_size", "lr", "beta1", "beta2", "adam_eps", "seed", "ema", "reconstruction"),
+    *("labels", "labelled_batch"),
     *("device", "precision", "graph", "log_every", "sample_every", "checkpoint_every", "keep"),
 )
 
@@ -82,6 +87,18 @@ def _parser() -> argparse.ArgumentParser:
         help="add X times the squared error of decode(encode(x)) to the generators' loss, as ALICE does (0: ALI)",
     )
     game.add_argument(
+        "--conditional",
+        action="store_true",
+        default=None,
+        help="give all networks the image's class (svhn, cifar10) or attributes (celeba)",
+    )
+    game.add_argument(
+        "--labels", metavar="N", type=whole(1), help="D also learns the classes of N images, svhn and cifar10 (none)"
+    )
+    game.add_argument(
+        "--labelled-batch", metavar="N", type=whole(1), help="labelled images a step (as many as others, or all)"
+    )
+    game.add_argument(
         "--model",
         metavar="NAME",
         help="ali (default), gan, vae, or inverse or posthoc: inference learned for a finished GAN; other networks: "
@@ -113,9 +130,9 @@ def _parser() -> argparse.ArgumentParser:
         const="auto",
         help="go on from a run folder or checkpoint; auto: the newest run of this set, or --out, or a new run",
     )
-    run.add_argument("--log-every", metavar="N", type=whole(1), help="steps between lines of metrics.jsonl")
-    run.add_argument("--sample-every", metavar="N", type=whole(1), help="steps between pictures")
-    run.add_argument("--checkpoint-every", metavar="N", type=whole(1), help="steps between checkpoints")
+    run.add_argument("--log-every", metavar="N", type=whole(1), help="steps between log lines (10; GPU 100)")
+    run.add_argument("--sample-every", metavar="N", type=whole(1), help="steps between pictures (500; GPU 10000)")
+    run.add_argument("--checkpoint-every", metavar="N", type=whole(1), help="steps between checkpoints (the same)")
     run.add_argument("--keep", metavar="N", type=whole(1), help="newest checkpoints to keep (3)")
     run.add_argument(
         "--demo",
@@ -145,6 +162,8 @@ def _train(options: argparse.Namespace) -> int:
     say(f"data: {run.feed.order.n:,} of {dataset.name} {dataset.split} ({dataset.source}); held out: {held}")
     say(_beginning(run, saved))
     code = loop.train(run, quiet=options.quiet)
+    if run.monitor.exam is not None and not code:
+        say(_test_error(run, run.monitor.exam))
     say(f"{'stopped' if code else 'done'} after {run.step} steps: {run.folder}")
     return code
 
@@ -158,7 +177,8 @@ def _what_to_run(options: argparse.Namespace) -> tuple[Path | None, Saved | None
         if options.out is not None and options.out.exists() and (options.out.is_file() or any(options.out.iterdir())):
             raise UsageError(f"--out {options.out}: exists already; --resume goes on with a run there")
         return options.out, None, config.resolve(options.set, overrides, options.demo)
-    label = session.label(options.set, overrides.get("game", "ali"))
+    conditional = bool(overrides.get("conditional"))
+    label = session.label(options.set, overrides.get("game", "ali"), conditional, options.labels)
     folder, checkpoint = session.resume_point(options.resume, options.out, label)
     saved = state.read(checkpoint) if checkpoint else None
     earlier = saved.config if saved else session.saved_config(folder) if folder else None
@@ -167,6 +187,14 @@ def _what_to_run(options: argparse.Namespace) -> tuple[Path | None, Saved | None
     demo = config.DEMO.get(options.set, {}) if options.demo else {}
     settings = config.continued(earlier, {**demo, **overrides, "dataset": options.set})
     return folder, saved, settings if options.device else replace(settings, device="auto")
+
+
+def _test_error(run: Run, exam: Exam) -> str:
+    """The table of a finished run with labels."""
+    from alikit.scoring import classes
+
+    error = classes.logged(run.folder)
+    return "" if error is None else classes.error_table(error, exam, run.step)
 
 
 def _blas_note(options: argparse.Namespace) -> str:
@@ -182,7 +210,8 @@ def _beginning(run: Run, saved: Saved | None) -> str:
 
 
 def _label(config: Config) -> str:
-    return config.model if config.game == "ali" else f"{config.game}:{config.model}"
+    name = config.model if config.game == "ali" else f"{config.game}:{config.model}"
+    return f"conditional {name}" if config.conditional else name
 
 
 def _dry_run(config: Config, folder: Path | None, reason: str) -> int:

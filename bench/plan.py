@@ -29,17 +29,23 @@ RATES = {"bf16": 790e12, "tf32": 400e12, "fp32": 60e12}
 #: presets whose kernels are compiled ahead
 SHIPPED = ("svhn", "cifar10", "celeba", "tiny-imagenet", "mixture")
 
+#: those that are also compiled with labels, by how many
+LABELS = {"svhn": 1000, "cifar10": 4000}
+
 #: launches that a step may have
 MOST = 110
 
 
-def record_step(preset: str, precision: str = "bf16", batch: int | None = None, arch: int = 90) -> list[Launch]:
+def record_step(
+    preset: str, precision: str = "bf16", batch: int | None = None, arch: int = 90, labels: int | None = None
+) -> list[Launch]:
     """The launches of one training step of a preset, planned for an architecture.
 
     preset      of `alikit.training.config`;  batch: images, the preset's by default;  arch: 90 for sm_90
+    labels      of a D that learns classes as well
     """
     chosen = config.PRESETS[preset]
-    settings = replace(chosen, device="cuda", precision=precision, batch_size=batch or chosen.batch_size)
+    settings = replace(chosen, device="cuda", precision=precision, batch_size=batch or chosen.batch_size, labels=labels)
     with device.use("plan", arch):
         trainer = state.build_trainer(settings)
         stepper = DeviceStepper(trainer, _blank_feed(settings, trainer), graph=False)
@@ -57,15 +63,20 @@ def _blank_feed(settings: config.Config, trainer: Any) -> Feed:
     points = settings.dataset == "mixture"
     shape = (settings.batch_size, c) if points else (settings.batch_size, h, w, c)
     images = np.zeros((2 * shape[0], *shape[1:]), np.float32 if points else np.uint8)
-    blank = Dataset(name=settings.dataset, split="train", source="nothing", checksum="", images=images)
-    return Feed(blank, settings.batch_size, 0)
+    classes = config.CLASSES.get(settings.dataset, 1)
+    labels = np.arange(len(images), dtype=np.uint8) % classes
+    about = {"name": settings.dataset, "split": "train", "source": "nothing", "checksum": ""}
+    blank = Dataset(**about, images=images, labels=labels, label_names=("",) * classes)
+    labelled = Feed(blank, settings.batch_size, 1, conditions=True) if settings.labels else None
+    return Feed(blank, settings.batch_size, 0, labelled=labelled)
 
 
 def shapes() -> str:
     """The text of `kernels/shapes.json`: what a step of each preset launches on each architecture."""
+    with_labels = [(f"{preset}-labels", preset, count) for preset, count in LABELS.items()]
     steps = {
-        plan.Step(preset, precision, arch): record_step(preset, precision, arch=arch)
-        for preset in SHIPPED
+        plan.Step(name, precision, arch): record_step(preset, precision, arch=arch, labels=labels)
+        for name, preset, labels in [*((preset, preset, None) for preset in SHIPPED), *with_labels]
         for precision in ("bf16", "tf32")
         for arch in aot.ARCHS
     }
@@ -107,13 +118,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.add_argument("preset", nargs="?", default="svhn", choices=sorted(config.PRESETS), help="default svhn")
     cli.add_argument("--precision", choices=sorted(RATES), default="bf16")
     cli.add_argument("--batch-size", type=int, metavar="N", help="images a step (the preset's)")
+    cli.add_argument("--labels", type=int, metavar="N", help="D also learns the classes of N images (none)")
     cli.add_argument("--write", action="store_true", help=f"write every preset's kernels to {plan.FILE.name}, for aot")
     options = cli.parse_args(argv)
     if options.write:
         plan.FILE.write_text(shapes())
         print(f"written: {plan.FILE}")
         return 0
-    launches = record_step(options.preset, options.precision, options.batch_size)
+    launches = record_step(options.preset, options.precision, options.batch_size, labels=options.labels)
     print("\n".join(table(launches, options.precision)))
     print(summary(launches, options.precision))
     return 1 if options.preset == "svhn" and len(launches) > MOST else 0

@@ -22,7 +22,7 @@ KERNELS = {
     "clock": ("record_step",),
     "conv": ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "conv2d_backward"),
     "join": ("join", "join_grad"),
-    "loss": ("adversarial_losses",),
+    "loss": ("adversarial_losses", "class_losses"),
     "norm": ("batch_norm_leaky_relu", "batch_norm_leaky_relu_grad", "update_statistics"),
     "sampling": ("gaussian_sample", "gaussian_sample_grad", "normal"),
 }

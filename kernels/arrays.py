@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any, NamedTuple
 
@@ -96,6 +97,32 @@ class AdversarialLosses(NamedTuple):
     def glogits_g(self) -> Array:
         """The gradient of L_G, like the logits."""
         return self.glogits[1]
+
+
+class ClassLosses(NamedTuple):
+    """Losses of a batch of rows of K logits, some of them with a class, and both gradients (method 1.7).
+
+    losses    (6,): L_D, L_G, the labelled pairs' cross-entropy, D's mean probability of "data" on data pairs and on
+              sample pairs, and the share of labelled pairs whose class has the largest logit
+    glogits   (2, *logits' shape): the gradient of L_D, then that of L_G; each is weights times units
+    units     like the logits: the gradient of a row's own number, Z or the cross-entropy
+    weights   (2, N, 1, ...): the gradients of L_D, then of L_G, for the rows' own numbers
+    """
+
+    losses: Array
+    glogits: Array
+    units: Array
+    weights: Array
+
+    @property
+    def loss_d(self) -> Array:
+        """L_D, a view without dimensions."""
+        return self.losses[0, ...]
+
+    @property
+    def loss_g(self) -> Array:
+        """L_G, a view without dimensions."""
+        return self.losses[1, ...]
 
 
 class Activation(NamedTuple):
@@ -228,6 +255,18 @@ def stacked(name: str, gy_shape: tuple, shape: tuple) -> int:
             f"{name}: gy has shape {tuple(gy_shape)}, wanted {tuple(shape)} or several of that along the batch"
         )
     return count
+
+
+def check_class_losses(name: str, logits: tuple, labels: tuple) -> tuple[int, int]:
+    """Checks the shapes of logits and labels of `class_losses`; returns (M, L), data and labelled pairs."""
+    fits = len(logits) > 1 and 0 < math.prod(logits) == logits[0] * logits[-1] and logits[1:] == labels[1:]
+    pairs, odd = divmod(logits[0] - labels[0], 2) if fits else (0, 0)
+    if pairs < 1 or odd or not labels[0]:
+        raise ValueError(
+            f"{name}: logits {logits} must be (2M + L, 1, ..., K): data, labelled, sample rows; labels {labels}: "
+            "(L, 1, ..., K)"
+        )
+    return pairs, labels[0]
 
 
 def check_record(name: str, figures: tuple, squares: list[tuple], clock: Array, ring: Array, bad: Array) -> None:

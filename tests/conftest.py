@@ -8,9 +8,11 @@ share the cores, BLAS's own threads make small products tens of times slower.
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,36 @@ from threadpoolctl import threadpool_limits
 
 Stream = Callable[[str], np.random.Generator]
 NOBODY = 65534
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The interpreter's files are asked for last, so that they have run beside everything else."""
+    items.sort(key=lambda item: item.path.name == "test_interpreted.py")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interpreted(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[tuple[int, str]]]]:
+    """The interpreter's files that were asked for, under way from the first test on, as many at a time as there are
+    cores and behind whatever else wants them: exit status and output of each."""
+    items = [item for item in request.session.items if item.path.name == "test_interpreted.py"]
+    names = [item.callspec.params["name"] for item in items if isinstance(item, pytest.Function)]
+    started: list[subprocess.Popen[str]] = []
+    pool = ThreadPoolExecutor(os.cpu_count())
+    yield {name: pool.submit(_interpret, Path(__file__).parent / name, started) for name in names}
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in started:
+        process.kill()  # nobody waited for it
+    pool.shutdown()
+
+
+def _interpret(path: Path, started: list[subprocess.Popen[str]]) -> tuple[int, str]:
+    """Exit status and output of pytest on one file in Triton's interpreter, in a process that joins `started`."""
+    command = ["nice", sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    started.append(process)
+    output, _ = process.communicate()
+    return process.returncode, output
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,8 +9,20 @@
 The room knows arrays and files, no Tensors and no kernels. Only NumPy is imported until a set is opened.
 """
 
-from alikit.data.catalogue import SPLITS, TERMS, held_out_split, open_dataset
+from alikit.data.catalogue import SPLITS, TERMS, held_out_split, judging_split, open_dataset
 from alikit.data.dataset import Dataset
-from alikit.data.order import EpochOrder
+from alikit.data.labels import CLASSED, LABELS
+from alikit.data.order import EpochOrder, balanced_set
 
-__all__ = ["SPLITS", "TERMS", "Dataset", "EpochOrder", "held_out_split", "open_dataset"]
+__all__ = [
+    "CLASSED",
+    "LABELS",
+    "SPLITS",
+    "TERMS",
+    "Dataset",
+    "EpochOrder",
+    "balanced_set",
+    "held_out_split",
+    "judging_split",
+    "open_dataset",
+]

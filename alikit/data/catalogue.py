@@ -80,6 +80,11 @@ def held_out_split(name: str, split: str) -> str:
     return HELD_OUT.get(name, {"train": "valid", "valid": "train", "test": "valid"})[split]
 
 
+def judging_split(name: str, split: str) -> str:
+    """The split to judge a run on `split` by: test where there is one that was not trained on."""
+    return "test" if "test" in SPLITS[name] and split != "test" else held_out_split(name, split)
+
+
 def _checked_size(name: str, size: int | None) -> int:
     fixed = SIZES.get(name)
     if name == "mixture" and size is not None:

@@ -16,6 +16,7 @@ from alikit.data.archives import read_tar
 from alikit.data.dataset import Dataset
 from alikit.data.download import fetch
 from alikit.data.files import Place, Published
+from alikit.data.labels import LABELS
 from alikit.data.reporting import Report
 from alikit.errors import DataError
 
@@ -26,7 +27,7 @@ ARCHIVE = Published(
     "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
 )
 FOLDER = "cifar-10-batches-bin"
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CLASSES = LABELS["cifar10"]
 _RECORD = 1 + 3 * 32 * 32  # bytes
 _RECORDS = 10_000  # in each file
 _TRAIN_FILES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))

@@ -8,7 +8,7 @@ upgrade of NumPy sees the same batches. Ties, of probability n^2 / 2^65, are set
 
 import numpy as np
 
-from alikit.errors import UsageError
+from alikit.errors import DataError, UsageError
 
 
 class EpochOrder:
@@ -45,3 +45,19 @@ class EpochOrder:
             bits = np.random.Philox(np.random.SeedSequence([self.seed, epoch])).random_raw(self.n)
             self._epoch, self._permutation = epoch, np.argsort(bits, kind="stable")
         return self._permutation
+
+
+def balanced_set(labels: np.ndarray, count: int, number: int, seed: int) -> np.ndarray:
+    """Set 0, 1, ... of `count` images, as many of each class: (count,) indices into labels: (n,), class by class.
+
+    The same for a seed. DataError where a class has too few images; `count` is a multiple of the classes.
+    """
+    classes = np.unique(labels)
+    each, picked = count // len(classes), []
+    for label in classes:
+        rows = np.flatnonzero(labels == label)
+        if len(rows) < each:
+            raise DataError(f"class {label} has {len(rows)} images to choose from; {each} are wanted")
+        order = EpochOrder(len(rows), each, seed)
+        picked.append(rows[order.batch_indices(number * order.steps_per_epoch)])
+    return np.concatenate(picked)

@@ -2,6 +2,8 @@
 
 from alikit.models.ali import ALI as ALI
 from alikit.models.ali import Discriminator as Discriminator
+from alikit.models.conditional import EMBEDDING as EMBEDDING
+from alikit.models.conditional import ConditionalALI as ConditionalALI
 from alikit.models.gan import GAN as GAN
 from alikit.models.gan import InverseMapping as InverseMapping
 from alikit.models.gan import PostHoc as PostHoc

@@ -1,7 +1,8 @@
 """The players of the game: encoder q(z | x), decoder p(x | z), discriminator D(x, z) (paper, sections 2 and 3).
 
-D is a tower on x, a tower on z and a head on both, channels of x first; it emits one logit a pair. The Gaussian
-encoder emits mu and log sigma; the mixture's encoder is a network of x and noise instead (method 1.4).
+D is a tower on x, a tower on z and a head on both, channels of x first; it emits one logit a pair. The head of a
+conditional model reads the condition's embedding as well, last (`conditional.py`). The Gaussian encoder emits mu and
+log sigma; the mixture's encoder is a network of x and noise instead (method 1.4).
 """
 
 from __future__ import annotations
@@ -18,20 +19,27 @@ from alikit.nn import BatchNormLeakyReLU, Module, Parameter, Pass, Sequential
 
 
 class Discriminator(Module):
-    """D(x, z): a logit for each pair."""
+    """D(x, z): a logit for each pair, or one for each class of data (`ModelSpec.telling`)."""
 
     def __init__(self, spec: ModelSpec, seed: int, dtype: type):
         super().__init__()
         self.x, cx = build_network("discriminator.x", spec, spec.disc_x, spec.image, seed, dtype)
         self.z, cz = build_network("discriminator.z", spec, spec.disc_z, (1, 1, spec.nz), seed, dtype)
-        self.xz, _ = build_network("discriminator.xz", spec, spec.disc_xz, (1, 1, cx + cz), seed, dtype)
+        self.xz, _ = build_network(
+            "discriminator.xz", spec, spec.disc_xz, (1, 1, cx + cz + spec.embedding), seed, dtype
+        )
         #: whether every logit depends on its own pair alone: no batch norm
         self.rows_independent = not any(isinstance(m, BatchNormLeakyReLU) for m in self.modules())
 
-    def __call__(self, x: Tensor | Sequence[Tensor], z: Tensor | Sequence[Tensor], how: Pass) -> Tensor:
-        """x: (N, H, W, C), z: (N, 1, 1, nz), each whole or in parts to be stacked -> logits (N, 1, 1, 1)."""
+    def __call__(
+        self, x: Tensor | Sequence[Tensor], z: Tensor | Sequence[Tensor], how: Pass, e: Tensor | None = None
+    ) -> Tensor:
+        """x: (N, H, W, C), z: (N, 1, 1, nz), each whole or in parts to be stacked -> logits (N, 1, 1, K).
+
+        e: (N, 1, 1, E), the embedded conditions of a conditional model
+        """
         towers = [run_stacked(tower, part, how) for tower, part in ((self.x, x), (self.z, z))]
-        pairs = ops.join(towers, axis=-1, dropout=self.xz.input_dropout(how))
+        pairs = ops.join(towers if e is None else [*towers, e], axis=-1, dropout=self.xz.input_dropout(how))
         return self.xz(pairs, how, dropped=True)
 
 

@@ -50,8 +50,9 @@ class Generative(Module):
         self.spec, self.dtype = spec, dtype
         h, w, c = spec.image
         if self.encodes:
-            self.encoder, _ = build_network("encoder", spec, spec.encoder, (h, w, c + spec.noise), seed, dtype)
-        self.decoder, _ = build_network("decoder", spec, spec.decoder, (1, 1, spec.nz), seed, dtype)
+            image = (h, w, c + spec.noise)
+            self.encoder, _ = build_network("encoder", spec, spec.encoder, image, seed, dtype, joined=spec.embedding)
+        self.decoder, _ = build_network("decoder", spec, spec.decoder, (1, 1, spec.nz + spec.embedding), seed, dtype)
         if (spec.decoder[-1].size, spec.decoder[-1].maps) != (h, c):
             raise ValueError(f"{spec.name}: the decoder ends with {spec.decoder[-1].size} pixels, images have {h}")
 

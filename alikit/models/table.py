@@ -49,6 +49,7 @@ class ModelSpec:
     image     (H, W, C) of x;  nz: size of z
     slope     of the leaky ReLU;  pieces: of maxout;  std: of the initial weights
     noise     size of the noise concatenated to x at the encoder's input instead of a Gaussian output (the mixture)
+    conditions, embedding   sizes of a condition y and of its embedding, which all three players read (`conditional.py`)
     """
 
     name: str
@@ -63,6 +64,8 @@ class ModelSpec:
     pieces: int = 2
     std: float = 0.01
     noise: int = 0
+    conditions: int = 0
+    embedding: int = 0
 
     def resized(self, width: float = 1.0, nz: int | None = None) -> ModelSpec:
         """The same networks with `width` times the maps in every hidden layer, and another code size."""
@@ -78,6 +81,14 @@ class ModelSpec:
             disc_xz=(*self._narrow(self.disc_xz[:-1], width), self.disc_xz[-1]),
         )
 
+    def conditioned(self, conditions: int, embedding: int) -> ModelSpec:
+        """The same networks given conditions of that size, embedded in so many numbers."""
+        return replace(self, conditions=conditions, embedding=embedding)
+
+    def telling(self, classes: int) -> ModelSpec:
+        """The same networks with a logit of D for each of some classes instead of one (method 1.7)."""
+        return replace(self, disc_xz=(*self.disc_xz[:-1], self.disc_xz[-1]._replace(maps=classes)))
+
     def _narrow(self, table: Table, width: float) -> Table:
         def maps(row: Row) -> int:
             unit = self.pieces if row.nonlinearity == "maxout" else 1
@@ -92,15 +103,25 @@ class ModelSpec:
 
 
 def build_network(
-    name: str, spec: ModelSpec, table: Table, image: tuple[int, int, int], seed: int, dtype: type = np.float32
+    name: str,
+    spec: ModelSpec,
+    table: Table,
+    image: tuple[int, int, int],
+    seed: int,
+    dtype: type = np.float32,
+    joined: int = 0,
 ) -> tuple[Sequential, int]:
     """Layers of a table for inputs of (H, W, C); returns them and the channels of their output.
+
+    joined   channels that the last layer reads beside those of the layer before
 
     ValueError naming the layer where a written size is not what the convolution gives, or pixels are skipped.
     """
     layers = []
     for number, row in enumerate(table, 1):
         full = f"{name}.{number}"
+        if number == len(table):
+            image = (*image[:2], image[2] + joined)
         if row.op == "conv" and (image[0] - row.kernel) % row.stride:
             raise ValueError(f"{spec.name}: layer {full} with stride {row.stride} skips pixels of its {image[0]}")
         arithmetic = conv_output_size if row.op == "conv" else conv_input_size

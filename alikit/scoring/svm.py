@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alikit import console
-from alikit.data import EpochOrder
-from alikit.errors import AlikitError, DataError, UsageError
+from alikit.data import balanced_set
+from alikit.errors import AlikitError, UsageError
 from alikit.scoring.records import Records
 
 VALIDATION = 10_000
@@ -89,18 +89,10 @@ def labelled_set(labels: np.ndarray, count: int, number: int, seed: int) -> np.n
 
     UsageError where `count` is no multiple of the classes, DataError where a class has too few images.
     """
-    classes = np.unique(labels)
-    each, rest = divmod(count, len(classes))
-    if rest or not each:
-        raise UsageError(f"--svm {count}: a multiple of the {len(classes)} classes is wanted")
-    picked = []
-    for label in classes:
-        rows = np.flatnonzero(labels == label)
-        if len(rows) < each:
-            raise DataError(f"class {label} has {len(rows)} images to choose from; {each} are wanted")
-        order = EpochOrder(len(rows), each, seed)
-        picked.append(rows[order.batch_indices(number * order.steps_per_epoch)])
-    return np.concatenate(picked)
+    classes = len(np.unique(labels))
+    if count % classes or not count:
+        raise UsageError(f"--svm {count}: a multiple of the {classes} classes is wanted")
+    return balanced_set(labels, count, number, seed)
 
 
 def run(task: Task, protocol: Protocol, records: Records, workers: int, what: str, quiet: bool = False) -> Outcome:

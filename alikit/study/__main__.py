@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--models", metavar="A,B", default="ali,gan,inverse,posthoc,vae", help="default all five")
     plan.add_argument("--seed", metavar="N", type=whole(0), help="of data, configurations, first run (0)")
     game = cli.add_argument_group("training")
-    game.add_argument("--steps", metavar="N", type=whole(1), help="of every run (15,000)")
+    game.add_argument("--steps", metavar="N", type=whole(1), help="of every run (15,000; with --best 30,000)")
     game.add_argument("--batch-size", metavar="N", type=whole(2), help="points a step (100)")
     bounds = {
         "lr": (number(0, 1, above=True), "Adam's step size: a value, or a range drawn from (log-uniform)"),

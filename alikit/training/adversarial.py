@@ -12,7 +12,7 @@ from alikit.models import ALI, GAN, PostHoc
 from alikit.nn import Pass
 from alikit.ops.loss import Losses
 from alikit.training import objective
-from alikit.training.games import Moves, Players
+from alikit.training.games import Batch, Moves, Players
 
 
 class AdversarialResult(NamedTuple):
@@ -58,8 +58,8 @@ class AliRules(Adversarial):
 
     model: ALI
 
-    def play(self, x: Any, how: Pass) -> Any:
-        return objective.play(self.model, x, how)
+    def play(self, batch: Batch, how: Pass) -> Any:
+        return objective.play(self.model, batch.x, how)
 
     def gradients(self, played: Any, parameters: Mapping[str, Sequence[Tensor]]) -> Moves:
         d, g = objective.gradients(played, self.model.discriminator, parameters["d"], parameters["g"])
@@ -95,9 +95,9 @@ class AliceRules(AliRules):
         super().__init__(model)
         self.weight = weight
 
-    def play(self, x: Any, how: Pass) -> AliceGame:
-        game = objective.play(self.model, x, how, rebuild=True)
-        gap = ops.sub(game.rebuilt, x)
+    def play(self, batch: Batch, how: Pass) -> AliceGame:
+        game = objective.play(self.model, batch.x, how, rebuild=True)
+        gap = ops.sub(game.rebuilt, batch.x)
         return AliceGame(game, ops.mean(ops.mul(gap, gap)))
 
     def figures(self, played: AliceGame) -> Any:
@@ -141,7 +141,8 @@ class GanRules(Adversarial):
     model: GAN
     data, sample = "D(x)", "D(x~)"
 
-    def play(self, x: Any, how: Pass) -> GanGame:
+    def play(self, batch: Batch, how: Pass) -> GanGame:
+        x = batch.x
         x_tilde = self.model.decode(self.model.prior(len(x), how, like=x), how)
         logits = self.model.discriminator([Tensor(x), x_tilde], how)
         return GanGame(ops.adversarial_losses(logits), logits, x_tilde)

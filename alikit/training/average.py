@@ -33,9 +33,8 @@ def for_looking(trainer: Trainer) -> Iterator[None]:
         before = [norm.buffers for norm in norms.values()]
         with trainer.ema.applied():
             if trainer.reference is not None:  # else the running statistics have to do
-                for norm, buffers in zip(
-                    norms.values(), _statistics(trainer.model, trainer.reference, trainer.precision), strict=True
-                ):
+                found = _statistics(trainer.model, trainer.reference, trainer.precision, trainer.reference_y)
+                for norm, buffers in zip(norms.values(), found, strict=True):
                     norm.buffers = buffers
             try:
                 yield
@@ -62,10 +61,15 @@ def settle(model: Generative, images: Any) -> None:
 
 
 def place(model: Generative, x: np.ndarray) -> Tensor:
-    """Images or codes in host memory as the model takes them: where its parameters lie, of its dtype."""
+    """Images, codes or conditions in host memory as the model takes them: where its parameters lie, of its dtype."""
     if array_module(model.decoder.layers[0].conv.weight.data) is np:
         return Tensor(x)
     return Tensor(from_host(x, model.dtype, activation=True))
+
+
+def given(model: Generative, y: np.ndarray | None, start: int, stop: int) -> tuple[Any, ...]:
+    """The further argument of a conditional model's methods for rows [start, stop); none for another model."""
+    return () if y is None else (place(model, y[start:stop]),)
 
 
 def _norms(model: Generative) -> dict[str, BatchNormLeakyReLU]:
@@ -78,10 +82,12 @@ def _norms(model: Generative) -> dict[str, BatchNormLeakyReLU]:
     }
 
 
-def _statistics(model: Generative, images: Any, precision: str = "fp32") -> list[dict[str, Any]]:
+def _statistics(
+    model: Generative, images: Any, precision: str = "fp32", conditions: Any = None
+) -> list[dict[str, Any]]:
     """For each batch norm, the mean over batches of its batch statistics.
 
-    images   (N, H, W, C) training images in host memory, N at least 2
+    images   (N, H, W, C) training images in host memory, N at least 2;  conditions: (N, 1, 1, A), if there are any
     """
     norms = list(_norms(model).values())
     starts = range(0, max(len(images) - BATCH, 0) + 1, BATCH)
@@ -89,7 +95,7 @@ def _statistics(model: Generative, images: Any, precision: str = "fp32") -> list
     for start in starts:
         how = Pass(training=True, step=start, precision=precision)
         part = place(model, images[start : start + BATCH])
-        model.see(part, how)
+        model.see(part, how, *given(model, conditions, start, start + BATCH))
         sums = [(m + norm.seen[0], s + 1 / norm.seen[1]) for (m, s), norm in zip(sums, norms, strict=True) if norm.seen]
         for norm in norms:
             norm.seen = None

@@ -22,7 +22,7 @@ from alikit.errors import AlikitError, DataError, DivergedError
 from alikit.models.classifier import FEATURES, Classifier
 from alikit.nn import BatchNormLeakyReLU, Module, Pass, update_statistics
 from alikit.optim import Adam, AdamSettings
-from alikit.training import checkpoint
+from alikit.training import checkpoint, conditions
 from alikit.training.feed import as_input
 
 CHUNK = 200
@@ -62,10 +62,7 @@ def key(dataset: Dataset, images: int, recipe: Recipe = RECIPE) -> str:
 
 def class_count(dataset: Dataset) -> int:
     """Classes, or attributes, of a data set; 0 where it has no labels."""
-    first = dataset.labels_of(np.arange(min(len(dataset), 1000)))
-    if first is None:
-        return 0
-    return first.shape[1] if first.ndim == 2 else len(dataset.label_names) or int(first.max()) + 1
+    return conditions.width(dataset)
 
 
 def loss(logits: Tensor, targets: np.ndarray, exclusive: bool) -> Tensor:

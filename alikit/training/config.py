@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from alikit.data import LABELS
 from alikit.errors import DataError, UsageError
 
 
@@ -39,13 +40,16 @@ class Config:
     init_std: float | None = None
     ema: float | None = None
     reconstruction: float = 0.0  # weight of the reconstruction error in the generators' loss
+    conditional: bool = False  # given the images' classes or attributes
+    labels: int | None = None  # images whose class D is told; None: D tells no classes
+    labelled_batch: int | None = None  # of them a step; None: as many as other images, or all
     device: str = "auto"
     precision: str = "fp32"
     graph: bool = True  # on a GPU: replay the step as one CUDA graph
     threads: int = 1
-    log_every: int = 10
-    sample_every: int = 500
-    checkpoint_every: int = 500
+    log_every: int = 0  # in steps, as the two below; 0: as suits the device (RHYTHM)
+    sample_every: int = 0
+    checkpoint_every: int = 0
     keep: int = 3
 
 
@@ -53,6 +57,16 @@ class Config:
 FREE = frozenset(
     ("data", "epochs", "steps", "device", "graph", "threads", "log_every", "sample_every", "checkpoint_every", "keep")
 )
+
+#: data sets whose images have one class each: how many there are
+CLASSES = {"svhn": 10, "cifar10": 10}
+
+#: steps between lines, pictures and checkpoints: 500 steps are ten minutes of the paper's SVHN networks on two cores,
+#: and less than a second on a GPU
+RHYTHM = {
+    "cpu": {"log_every": 10, "sample_every": 500, "checkpoint_every": 500},
+    "cuda": {"log_every": 100, "sample_every": 10_000, "checkpoint_every": 10_000},
+}
 
 #: what may be trained: the paper's method and what it is compared with (`games.py`)
 GAMES = ("ali", "gan", "vae", "inverse", "posthoc")
@@ -113,8 +127,11 @@ def resolve(dataset: str, overrides: dict[str, Any], demo: bool = False) -> Conf
     config = replace(config, **overrides)
     if dataset == "folder" and "model" not in overrides:
         config = replace(config, model=_folder_model(config.size))
+    if config.conditional:
+        config = _conditional(config, overrides)
     if config.reconstruction and config.game != "ali":
         raise UsageError(f"--reconstruction: a term of ALI's loss, not of {config.game}'s")
+    _check_labels(config)
     if config.ema is not None and not 0 < config.ema <= 1:
         raise UsageError(f"--ema: a rate in (0, 1] is wanted, not {config.ema}")
     if config.game in ON_DECODER and config.decoder is None:
@@ -122,6 +139,41 @@ def resolve(dataset: str, overrides: dict[str, Any], demo: bool = False) -> Conf
     if config.game not in ON_DECODER and config.decoder is not None:
         raise UsageError(f"--decoder: goes with --model {' or '.join(ON_DECODER)}, not with {config.game}")
     return config
+
+
+def _conditional(config: Config, overrides: dict[str, Any]) -> Config:
+    """CelebA's batch is the authors' then (method 7)."""
+    if config.dataset not in LABELS:
+        raise UsageError(f"--conditional: {', '.join(LABELS)} have labels, {config.dataset} has none")
+    if config.game != "ali" or config.reconstruction:
+        what = f"--model {config.game}" if config.game != "ali" else "--reconstruction"
+        raise UsageError(f"--conditional: goes with ALI's own game, not with {what}")
+    return replace(config, batch_size=128) if config.dataset == "celeba" and "batch_size" not in overrides else config
+
+
+def _check_labels(config: Config) -> None:
+    """UsageError where --labels does not go with the data set or the game, or is no multiple of the classes."""
+    classes = CLASSES.get(config.dataset)
+    if config.labels is None:
+        if config.labelled_batch is not None:
+            raise UsageError("--labelled-batch: goes with --labels")
+        return
+    if classes is None:
+        raise UsageError(f"--labels: {config.dataset} has no classes; {' and '.join(CLASSES)} have")
+    if config.conditional:
+        raise UsageError("--labels: D tells the classes of images; with --conditional it is told them")
+    if config.game != "ali" or config.reconstruction:
+        raise UsageError(f"--labels: goes with --model ali, not with {config.game} or --reconstruction")
+    if config.labels < classes or config.labels % classes:
+        raise UsageError(f"--labels {config.labels}: a multiple of the {classes} classes is wanted")
+    if config.labelled_batch is not None and config.labelled_batch > config.labels:
+        raise UsageError(f"--labelled-batch {config.labelled_batch}: there are {config.labels} labels (--labels)")
+
+
+def settled(config: Config, device: str) -> Config:
+    """The configuration for the device that was chosen, "cpu" or "cuda"."""
+    usual: dict[str, Any] = {name: steps for name, steps in RHYTHM[device].items() if not getattr(config, name)}
+    return replace(config, device=device, **usual)
 
 
 def split_model(overrides: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from alikit.autograd import Tensor, grad
 from alikit.backend import array_module
 from alikit.models import VAE, InverseMapping
 from alikit.nn import Pass
-from alikit.training.games import Moves, Players
+from alikit.training.games import Batch, Moves, Players
 
 #: variance of rounding to 8 bits: the VAE's likelihood is never narrower
 ROUNDING = 1 / (12 * 255**2)
@@ -35,7 +35,8 @@ class InverseRules:
     def players(self) -> Players:
         return {"g": self.model.generator_parameters()}
 
-    def play(self, x: Any, how: Pass) -> Tensor:
+    def play(self, batch: Batch, how: Pass) -> Tensor:
+        x = batch.x
         z = self.model.prior(len(x), how, like=x)
         gap = ops.sub(z, self.model.encode(self.model.decode(z, how), how))
         return ops.mul(ops.sum(ops.mul(gap, gap)), 1 / len(x))
@@ -89,7 +90,8 @@ class VaeRules:
     def players(self) -> Players:
         return {"g": self.model.generator_parameters()}
 
-    def play(self, x: Any, how: Pass) -> VaeGame:
+    def play(self, batch: Batch, how: Pass) -> VaeGame:
+        x = batch.x
         codes, nz = self.model.encoder(Tensor(x), how), self.model.spec.nz
         z = ops.gaussian_sample(codes, how.stream("eps"))
         mu, log_sigma = ops.getitem(codes, (..., slice(nz))), ops.getitem(codes, (..., slice(nz, None)))

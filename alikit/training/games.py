@@ -6,20 +6,34 @@
     inverse   an encoder inverts a frozen decoder               fitting.py
     vae       encoder and decoder raise a likelihood's bound    fitting.py
 
-A Trainer knows no losses: it asks its game for one forward pass, for what to log, and for each player's gradients.
+A Trainer knows no losses: it asks its game for one forward pass on a batch, for what to log, and for each player's
+gradients.
 Models and rules by name: `state.GAMES`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from alikit.autograd import Tensor
 from alikit.nn import Parameter, Pass
 
 Players = dict[str, list[tuple[str, Parameter]]]
 Moves = dict[str, list[Any]]
+
+
+class Batch(NamedTuple):
+    """What one step trains on: arrays of the model's dtype, where its arrays lie.
+
+    x         (M, H, W, C) images in [0, 1]
+    y         (M, 1, 1, A) conditions of the same rows, or None
+    labelled  (x, y) of a second, independent batch of labelled images: (L, H, W, C) and (L, 1, 1, K), or None
+    """
+
+    x: Any
+    y: Any = None
+    labelled: tuple[Any, Any] | None = None
 
 
 class Rules(Protocol):
@@ -38,8 +52,8 @@ class Rules(Protocol):
     def players(self) -> Players:
         """Named parameters of each player; each gets an Adam of its own. Averages are kept of "g", if at all."""
 
-    def play(self, x: Any, how: Pass) -> Any:
-        """One forward pass on images x: (M, H, W, C); what `figures` and `gradients` want to see of it."""
+    def play(self, batch: Batch, how: Pass) -> Any:
+        """One forward pass on a batch; what `figures` and `gradients` want to see of it."""
 
     def figures(self, played: Any) -> Any:
         """What is logged: (F,) float array where the model's arrays lie, in the order of `result`'s fields, without a

@@ -134,7 +134,7 @@ def _one_step(run: Run, metrics: MetricsLog, timing: MetricsLog, progress: Progr
         run.stepper.check()
         result = run.stepper.result()
         run.pace.add(images, time.perf_counter() - began)
-        seen = run.monitor.look(run.step) if look else {}
+        seen = run.monitor.look(run.step, end) if look else {}
         metrics.write(run.step, _line(run, result) | seen)
         timing.write(run.step, run.pace.line())
         if seen:
@@ -158,6 +158,8 @@ def _summary(step: int, seen: dict[str, float]) -> str:
             f"{seen['reconstruction_ratio']:.2f} of a random image's (1: the encoder is ignored)",
             f"codes' mean KS distance to the prior {seen['latent_ks_mean']:.3f}",
         ]
+    if "test_error" in seen:
+        parts.append(f"test error {seen.get('test_error_all', seen['test_error']):.2%}")
     if "coverage_modes_covered" in seen:
         parts.append(f"modes {seen['coverage_modes_covered']}, within 3 sd {seen['coverage_share_covered']:.0%}")
     return f"step {step}: {'; '.join(parts)}"

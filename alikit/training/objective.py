@@ -58,7 +58,7 @@ def gradients(
     """
     made = [game.x_tilde, game.z_hat]
     if discriminator.rows_independent:
-        pairs = len(game.logits) // 2  # data pairs, with z^, are the first half; sample pairs, with x~, the second
+        pairs = len(game.z_hat)  # data pairs, with z^, come first; sample pairs, with x~, behind them
         of_samples, of_data = slice(pairs, None), slice(pairs)
         grads_d, upstream = weighed_gradients(game.logits, game.losses, theta_d, made, [of_samples, of_data])
     else:
@@ -75,6 +75,6 @@ def weighed_gradients(
 
     rows   of the stack that each input has
     """
-    of_d, of_g = losses.glogits
-    grads_d, units = row_grad(logits, theta_d, of_d, inputs)
+    of_d, of_g = losses.weights
+    grads_d, units = row_grad(logits, theta_d, of_d, inputs, losses.units)
     return grads_d, [kernel("scale_rows", u)(u, of_g[part]) for u, part in zip(units, rows, strict=True)]

@@ -1,6 +1,7 @@
-"""Two pictures of a run: do the codes follow the prior, and what became of the 2-D mixture."""
+"""Pictures of a run: do the codes follow the prior, what became of the 2-D mixture, how does the test error fall."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -77,6 +78,27 @@ def points_figure(points: np.ndarray) -> np.ndarray:
     finite = np.isfinite(points).all(axis=1)
     axes.points(points[finite], np.zeros((int(finite.sum()), 3)))
     axes.frame(range(-6, 7, 2), range(-6, 7, 2))
+    return figure.to_array()
+
+
+def error_curve(steps: Sequence[int], errors: Sequence[float], chance: float, paper: float | None) -> np.ndarray:
+    """Test errors, shares, after some steps, as a picture (h, w, 3) uint8.
+
+    chance   the error of always saying the commonest class, a pale line;  paper: the paper's, a line, where it has one
+    """
+    figure, percent = Figure(520, 320), 100 * np.array(errors)
+    last = max(steps[-1], 1)
+    axes = Axes(figure, (46, 34, 500, 270), (0, last), (0, 100), "test error, %", "steps")
+    lines = [("by chance", 100 * chance, PALE)]
+    if paper is not None:
+        lines.append((f"the paper: {paper:g}", paper, SIGMA))
+    for _, value, colour in lines:
+        axes.line(np.array([0.0, last]), np.array([value, value]), colour)
+    axes.line(np.array(steps, float), percent, STD, 2.0)
+    axes.points(np.stack([steps, percent], axis=1), np.tile(STD, (len(steps), 1)), 2.5, 1.0)
+    figure.text(500, 20, f"{percent[-1]:.2f} after {steps[-1]:,} steps", "rm")
+    axes.legend([(name, colour) for name, _, colour in lines])
+    axes.frame()
     return figure.to_array()
 
 

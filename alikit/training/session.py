@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import platform
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ import alikit
 from alikit import backend, console
 from alikit.data import Dataset, open_dataset
 from alikit.errors import DataError, UsageError
-from alikit.training import runs, state
-from alikit.training.config import ON_DECODER, Config, data_seed, from_json, to_json
-from alikit.training.feed import Feed, held_out
+from alikit.training import conditions, labels, runs, state
+from alikit.training.config import ON_DECODER, Config, data_seed, from_json, settled, to_json
+from alikit.training.feed import Feed, held_out_batch
 from alikit.training.loop import Run
-from alikit.training.monitor import HELD_OUT, POINTS, Monitor
+from alikit.training.monitor import HELD_OUT, POINTS, SAMPLES, Monitor
 from alikit.training.step import Trainer
 from alikit.training.stepper import DeviceStepper, HostStepper, Stepper
 
@@ -61,10 +60,10 @@ def saved_config(folder: Path) -> Config | None:
 
 
 def settle(config: Config) -> tuple[Config, str]:
-    """Chooses the device and checks the precision; (configuration with the device chosen, why)."""
+    """Chooses the device and checks the precision; (configuration for that device, why)."""
     device, reason = backend.choose_device(config.device)
     backend.check_precision(device, config.precision)
-    return replace(config, device=device), reason
+    return settled(config, device), reason
 
 
 def open_training_data(config: Config, quiet: bool) -> Dataset:
@@ -88,9 +87,14 @@ def start(
 
     UsageError where the checkpoint was trained on other data.
     """
-    feed = Feed(dataset, config.batch_size, config.seed, config.images)
+    if config.conditional:
+        conditions.check(dataset)
+    labelled = labels.labelled_feed(config, dataset)
+    feed = Feed(
+        dataset, config.batch_size, config.seed, config.images, conditions=config.conditional, labelled=labelled
+    )
     trainer = state.build_trainer(config)
-    trainer.reference = feed.mean_images()
+    trainer.reference, trainer.reference_y = feed.mean_images(), feed.mean_conditions()
     if saved is None and config.game in ON_DECODER:
         state.adopt_decoder(trainer.model, _donor(config))
     elif saved is None:
@@ -100,11 +104,14 @@ def start(
     else:
         state.restore(trainer, saved)
     means, std = mixture_constants(config)
-    x, held = held_out(config, lambda: dataset, POINTS if means is not None else HELD_OUT, quiet)
+    batch, held = held_out_batch(config, lambda: dataset, POINTS if means is not None else HELD_OUT, quiet)
+    wanted = conditions.shown(config.dataset, batch.y, SAMPLES) if config.conditional else None
+    exam = labels.open_exam(config, quiet)
     step = 0 if saved is None else saved.step
     is_continued = folder is not None and (folder / runs.CONFIG).exists()
     folder = make_folder(folder, config)
-    monitor = Monitor(trainer, x, folder, means, std)
+    monitor = Monitor(trainer, batch, folder, means, std, wanted)
+    monitor.exam = exam
     total = total_steps(config, feed.order.n)
     run = Run(folder, config, trainer, feed, make_stepper(config, trainer, feed), monitor, total, step, is_continued)
     runs.write_json(folder / runs.CONFIG, record(run, held))
@@ -135,15 +142,17 @@ def mixture_constants(config: Config) -> tuple[Any, float]:
     return MEANS, SIGMA
 
 
-def label(dataset: str, game: str) -> str:
+def label(dataset: str, game: str, conditional: bool = False, labels: int | None = None) -> str:
     """What follows the number in a run folder's name."""
-    return dataset if game == "ali" else f"{dataset}-{game}"
+    name = dataset if game == "ali" else f"{dataset}-{game}"
+    name = f"{name}-conditional" if conditional else name
+    return name if labels is None else f"{name}-{labels}labels"
 
 
 def make_folder(folder: Path | None, config: Config) -> Path:
     """The folder to write into: the one given, made if need be, or a new numbered one."""
     if folder is None:
-        return runs.new_run(ROOT, label(config.dataset, config.game))
+        return runs.new_run(ROOT, label(config.dataset, config.game, config.conditional, config.labels))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -12,12 +12,13 @@ import numpy as np
 import alikit
 from alikit import models
 from alikit.backend import compute_dtype, from_host, to_numpy
+from alikit.data import LABELS
 from alikit.errors import DataError, UsageError
 from alikit.models import Generative
 from alikit.optim import AdamSettings
-from alikit.training import adversarial, checkpoint, fitting
+from alikit.training import adversarial, checkpoint, classes, conditional, fitting
 from alikit.training.average import statistics
-from alikit.training.config import PRESETS, Config, from_json, to_json
+from alikit.training.config import CLASSES, PRESETS, Config, from_json, to_json
 from alikit.training.games import Rules
 from alikit.training.step import Trainer
 
@@ -44,7 +45,12 @@ def build_model(config: Config) -> Generative:
         spec = spec.resized(config.width, config.nz)
     if config.init_std is not None:
         spec = replace(spec, std=config.init_std)
+    if config.labels is not None:
+        spec = spec.telling(CLASSES[config.dataset])
     players, _ = GAMES[config.game]
+    if config.conditional:
+        size = max(1, round(models.EMBEDDING * config.width))
+        players, spec = models.ConditionalALI, spec.conditioned(len(LABELS[config.dataset]), size)
     return players(spec, seed=config.seed)
 
 
@@ -57,11 +63,13 @@ def to_device(model: Generative, precision: str) -> None:
 def build_trainer(config: Config) -> Trainer:
     """A fresh Trainer for the configuration."""
     settings = AdamSettings(config.lr, config.beta1, config.beta2, config.adam_eps)
-    _, rules = GAMES[config.game]
+    rules = conditional.ConditionalRules if config.conditional else GAMES[config.game][1]
     model: Any = build_model(config)
     if config.device == "cuda":
         to_device(model, config.precision)
     game = adversarial.AliceRules(model, config.reconstruction) if config.reconstruction else rules(model)
+    if config.labels is not None:
+        game = classes.ClassRules(model)
     return Trainer(game, settings, seed=config.seed, ema=config.ema, precision=config.precision)
 
 

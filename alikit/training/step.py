@@ -10,7 +10,7 @@ from alikit.backend import compute_dtype, to_numpy
 from alikit.errors import DivergedError
 from alikit.nn import Pass
 from alikit.optim import EMA, Adam, AdamSettings
-from alikit.training.games import Rules
+from alikit.training.games import Batch, Rules
 
 
 class Computed(NamedTuple):
@@ -32,10 +32,12 @@ class Trainer:
 
     precision   of matrix products and of what is stored, as in `Pass`
     ema         rate of the moving average of the generators' weights, None for none
-    reference   training images for the statistics of averaged weights, (N, H, W, C): set before they are looked at
+    reference   training images for the statistics of averaged weights, (N, H, W, C): set before they are looked at;
+                reference_y: their conditions, (N, 1, 1, A), of a conditional model
     """
 
     reference: Any = None
+    reference_y: Any = None
 
     def __init__(
         self,
@@ -51,9 +53,10 @@ class Trainer:
         self.adams = {player: Adam(named, settings, low) for player, named in rules.players().items()}
         self.ema = EMA(self.adams["g"].flat, ema) if ema else None
 
-    def compute(self, x: Any, how: Pass) -> Computed:
-        """One update on the batch x; `how` selects the step's random numbers. Nothing is waited for or checked."""
-        played = self.rules.play(x, how)
+    def compute(self, batch: Any, how: Pass) -> Computed:
+        """One update on a Batch, or on images alone; `how` selects the step's random numbers. Nothing is waited for or
+        checked."""
+        played = self.rules.play(batch if isinstance(batch, Batch) else Batch(batch), how)
         moves = self.rules.gradients(played, {player: adam.parameters for player, adam in self.adams.items()})
         # a device's clock [seed, step, updates] stands for both the step and Adam's t
         clock = None if isinstance(how.step, int) else how.step
@@ -63,13 +66,14 @@ class Trainer:
             self.ema.update()
         return Computed(self.rules.figures(played), squares)
 
-    def step(self, x: Any, number: int) -> Any:
-        """One update on the batch x; `number` counts steps from 0 and selects the step's random numbers.
+    def step(self, batch: Any, number: int) -> Any:
+        """One update on a Batch, or on images alone; `number` counts steps from 0, its random numbers follow from it.
 
         Returns the record that the game makes of a step. DivergedError naming step (from 1, as in the logs) and tensor
         where a loss or a gradient is not finite; the model is then lost.
         """
-        figures, squares = self.compute(x, Pass(training=True, seed=self.seed, step=number, precision=self.precision))
+        how = Pass(training=True, seed=self.seed, step=number, precision=self.precision)
+        figures, squares = self.compute(batch, how)
         found = np.concatenate([to_numpy(figures), *(to_numpy(s) for s in squares)])
         if not np.isfinite(found).all():
             raise self.diverged(number, int(np.argmin(np.isfinite(found))))

@@ -18,7 +18,7 @@ import numpy as np
 from alikit.backend import from_host, step_memory, to_numpy, zeros
 from alikit.nn import Pass
 from alikit.ops._dispatch import kernel
-from alikit.training.batches import device_batches
+from alikit.training.batches import Counts, DeviceBatches
 from alikit.training.feed import Feed
 from alikit.training.step import Trainer
 
@@ -47,9 +47,9 @@ class HostStepper:
         self._result: Any = None
 
     def step(self, number: int) -> int:
-        x = self.feed.batch(number)
-        self._result = self.trainer.step(x, number)
-        return len(x)
+        batch = self.feed.batch(number)
+        self._result = self.trainer.step(batch, number)
+        return len(batch.x)
 
     def result(self) -> Any:
         if self._result is None:
@@ -79,29 +79,29 @@ class DeviceStepper:
     ):
         self.trainer, self.graph, self.say = trainer, graph, say
         self.memory = step_memory()
-        self.batches = device_batches(feed, trainer.model.dtype)
+        self.batches = DeviceBatches(feed, trainer.model.dtype)
         self.clock = from_host(np.array([trainer.seed, 0, 0], np.int64))
         self.ring = zeros((RING, len(trainer.rules.result._fields)), np.float32)
         self.bad = from_host(np.array([-1, -1], np.int64))
         self.how = Pass(training=True, seed=trainer.seed, step=self.clock, precision=trainer.precision, partials=True)
         self._next = -1  # the step that the clock stands at
-        self._seen: dict[int, int] = {}  # batch size -> eager steps so far
-        self._graphs: dict[int, Any] = {}
+        self._seen: dict[Counts, int] = {}  # batch sizes -> eager steps so far
+        self._graphs: dict[Counts, Any] = {}
 
     def step(self, number: int) -> int:
         if number != self._next:
             self.clock.set(np.array([self.trainer.seed, number, self.trainer.updates], np.int64))
-        count = self.memory.run(lambda: self.batches.prepare(number))
-        if self.graph and count not in self._graphs and self._seen.get(count, 0) >= self.EAGER:
-            self._capture(count)
-        if count in self._graphs:
-            self._graphs[count].launch()
+        counts = self.memory.run(lambda: self.batches.prepare(number))
+        if self.graph and counts not in self._graphs and self._seen.get(counts, 0) >= self.EAGER:
+            self._capture(counts)
+        if counts in self._graphs:
+            self._graphs[counts].launch()
             self.trainer.updates += 1
         else:
-            self.memory.run(lambda: self._compute(count))
-            self._seen[count] = self._seen.get(count, 0) + 1
+            self.memory.run(lambda: self._compute(counts))
+            self._seen[counts] = self._seen.get(counts, 0) + 1
         self._next = number + 1
-        return count
+        return counts.images
 
     def result(self) -> Any:
         if self._next < 0:
@@ -114,17 +114,17 @@ class DeviceStepper:
         if step >= 0:
             raise self.trainer.diverged(step, index)
 
-    def _compute(self, count: int) -> Any:
+    def _compute(self, counts: Counts) -> Any:
         """Everything that a graph holds: launches only."""
-        x = self.batches.fetch(count, self.clock)
-        figures = self.trainer.compute(x, self.how)
+        batch = self.batches.fetch(counts, self.clock)
+        figures = self.trainer.compute(batch, self.how)
         kernel("record_step", self.ring)(*figures, out_clock=self.clock, out_ring=self.ring, out_bad=self.bad)
         return figures
 
-    def _capture(self, count: int) -> None:
+    def _capture(self, counts: Counts) -> None:
         updates = self.trainer.updates
         try:
-            self._graphs[count] = self.memory.capture(lambda: self._compute(count))
+            self._graphs[counts] = self.memory.capture(lambda: self._compute(counts))
         except RuntimeError as error:
             self.graph = False
             self.say(f"{error}; steps run one launch at a time")

@@ -10,11 +10,13 @@ stay in cache.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 
-from .parallel import BLOCK, scratch, split
+from .parallel import BLOCK, scratch, split, threads
 
 
 def adam_step(
@@ -42,7 +44,7 @@ def adam_step(
     Returns (len(grads),) float64: the squared norm of each gradient; not finite where the gradient is not.
     """
     sizes = [g.size // len(g) if g.ndim == 5 else g.size for g in grads]
-    bounds = np.cumsum([0, *sizes])
+    bounds = list(accumulate(sizes, initial=0))
     if not (bounds[-1],) == out.shape == out_m.shape == out_v.shape:
         found = f"{out.shape}, {out_m.shape} and {out_v.shape}"
         raise ValueError(f"adam_step: {bounds[-1]} gradients for buffers of {found}")
@@ -50,40 +52,48 @@ def adam_step(
     if t < 1:
         raise ValueError(f"adam_step: step must be at least 1, found {t}")
     rate = lr * math.sqrt(1 - beta2**t) / (1 - beta1**t)
-    pieces = _pieces(sizes)
-    norms = np.zeros(len(pieces))
+    norms = np.zeros((threads(), len(grads)))
 
-    def share(start: int, stop: int, _part: int) -> None:
-        for k in range(start, stop):
-            i, a, b = pieces[k]
-            here = slice(bounds[i] + a, bounds[i] + b)
+    def share(start: int, stop: int, part: int) -> None:
+        for a in range(start, stop, BLOCK):
+            here = slice(a, min(a + BLOCK, stop))
             with np.errstate(all="ignore"):  # of this thread; what is not finite is reported by the caller, by name
-                g = _gradient(grads[i], a, b)
-                norms[k] = np.dot(g, g)
+                g = _gradient(grads, bounds, here, norms[part])
                 _update(g, out[here], out_m[here], out_v[here], rate, beta1, beta2, eps)
 
-    split(share, len(pieces), work=10 * out.size)
+    split(share, out.size, work=10 * out.size, align=16)
     for low, a, b in zip(out_low or (), bounds[:-1], bounds[1:], strict=out_low is not None):
         if low is not None:
             low[...] = out[a:b].reshape(low.shape)
-    return np.bincount([p[0] for p in pieces], weights=norms, minlength=len(grads))
+    return norms.sum(axis=0)
 
 
-def _gradient(g: np.ndarray, a: int, b: int) -> np.ndarray:
+def _gradient(grads: Sequence[np.ndarray], bounds: Sequence[int], here: slice, norms: np.ndarray) -> np.ndarray:
+    """A stretch of all gradients laid end to end, whose squares are added to `norms`: (len(grads),).
+
+    Parameters of a few hundred elements are so updated along with their neighbours, in calls that are worth their cost.
+    """
+    g = scratch("gradient", (here.stop - here.start,), grads[0].dtype)
+    for i in range(bisect_right(bounds, here.start) - 1, bisect_left(bounds, here.stop)):
+        a, b = max(bounds[i], here.start), min(bounds[i + 1], here.stop)
+        piece = _piece(grads[i], a - bounds[i], b - bounds[i])
+        norms[i] += np.dot(piece, piece)
+        if (a, b) == (here.start, here.stop):
+            return piece
+        g[a - here.start : b - here.start] = piece
+    return g
+
+
+def _piece(g: np.ndarray, a: int, b: int) -> np.ndarray:
     """Elements [a, b) of a gradient, its partial sums added."""
     if g.ndim != 5:
         return g.reshape(-1)[a:b]
     parts = g.reshape(len(g), -1)[:, a:b]
-    total = scratch("gradient", parts[0].shape, g.dtype)
+    total = scratch("total", parts[0].shape, g.dtype)
     np.copyto(total, parts[0])
     for part in parts[1:]:
         total += part
     return total
-
-
-def _pieces(sizes: Sequence[int]) -> list[tuple[int, int, int]]:
-    """(tensor, start, stop) blocks of every tensor, none longer than BLOCK."""
-    return [(i, a, min(a + BLOCK, size)) for i, size in enumerate(sizes) for a in range(0, size, BLOCK)]
 
 
 def _update(

@@ -72,7 +72,7 @@ def _conv2d(x: np.ndarray, w: np.ndarray, stride: int, riders: Riders, dtype: ty
         np.matmul(columns, w_columns, out=out.reshape(-1, o))
         epilogue.finish(out, rows, channels, part)
 
-    by_images(chunk, n, oh * ow * k * x.itemsize, n * oh * ow * k * o / 8)
+    by_images(chunk, n, oh * ow * k * x.itemsize, n * oh * ow * (k * o / 8 + k + 10 * o))
     return epilogue.result(dtype)
 
 
@@ -160,7 +160,7 @@ def conv2d_weight_grad(
         else:
             sums[part] += np.matmul(g, columns, out=scratch("partial", (o, k), x.dtype))
 
-    parts = by_images(chunk, n, oh * ow * k * x.itemsize, n * oh * ow * k * o / 8)
+    parts = by_images(chunk, n, oh * ow * k * x.itemsize, n * oh * ow * (k * o / 8 + 2 * k))
     if partials:
         return np.stack([sums[part] for part in range(parts)]).reshape(parts, *shape)
     return sum((sums[part] for part in range(1, parts)), sums[0]).reshape(shape)

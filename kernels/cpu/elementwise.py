@@ -12,14 +12,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..arrays import Activation, Dropout
-from .parallel import BLOCK, scratch, split
+from .parallel import BLOCK, constant, scratch, split
 from .sampling import random_uint16
 
 
 def leaky_relu_(y: np.ndarray, slope: float) -> None:
     """y <- leaky ReLU(y) in place; y of any shape, at most a few blocks long."""
     if slope == 0:
-        np.maximum(y, 0, out=y)
+        np.maximum(y, constant(0, y.shape, y.dtype), out=y)
     elif slope < 1:
         t = np.multiply(y, slope, out=scratch("act", y.shape, y.dtype))
         np.maximum(y, t, out=y)
@@ -30,7 +30,7 @@ def slopes(y: np.ndarray, slope: float) -> np.ndarray:
     keep = np.greater(y, 0, out=scratch("mask", y.shape, np.dtype(bool)))
     out = scratch("act", y.shape, y.dtype)
     np.copyto(out, keep)
-    return np.maximum(out, slope, out=out)
+    return np.maximum(out, constant(slope, out.shape, out.dtype), out=out)
 
 
 def maxout(x: np.ndarray, pieces: int, out: np.ndarray, winner: np.ndarray) -> None:
@@ -38,10 +38,14 @@ def maxout(x: np.ndarray, pieces: int, out: np.ndarray, winner: np.ndarray) -> N
     groups = x.reshape(*x.shape[:-1], -1, pieces)
     np.copyto(out, groups[..., 0])
     winner[...] = 0
+    rival = scratch("rival", out.shape, out.dtype)
+    better = scratch("better", out.shape, np.dtype(np.uint8))
     for piece in range(1, pieces):
-        better = groups[..., piece] > out
-        np.maximum(out, groups[..., piece], out=out)
-        np.maximum(winner, better * np.uint8(piece), out=winner)
+        np.copyto(rival, groups[..., piece])  # read once with a stride, then compared at full speed
+        np.greater(rival, out, out=better.view(bool))
+        np.maximum(out, rival, out=out)
+        better *= np.uint8(piece)
+        np.maximum(winner, better, out=winner)
 
 
 def slabs(y: np.ndarray) -> list[slice]:
@@ -71,7 +75,7 @@ SUM_BLOCK = 131_072
 def column_sums(x: np.ndarray) -> np.ndarray:
     """Sums over the rows of x: (rows, C), in the dtype for at most a block at a time, then in float64: (C,)."""
     step = max(1, min(BLOCK, SUM_BLOCK) // x.shape[1])
-    ones = np.ones(step, x.dtype)
+    ones = constant(1, (min(step, len(x)),), x.dtype)
     total = np.zeros(x.shape[1])
     for a in range(0, len(x), step):
         block = x[a : a + step]

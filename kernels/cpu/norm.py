@@ -19,7 +19,7 @@ from ..arrays import Activation, Dropout, NormState, check_activation, check_con
 from .elementwise import keep_mask, leaky_relu_
 from .moments import moments_of
 from .parallel import BLOCK, scratch, split
-from .through import Through, fold
+from .through import Through, fold, tiled
 
 
 def _check(name: str, slope: float, x: np.ndarray, **vectors: np.ndarray) -> None:
@@ -58,7 +58,7 @@ def batch_norm_leaky_relu(
     y = np.empty_like(x)
     several = fold(x.size // x.shape[-1], x.shape[-1])
     grown = 1 / (1 - dropout.rate) if dropout else 1.0  # of what is kept: leaky_relu(grown * a) = grown * leaky_relu(a)
-    scale, centre, shift = (np.tile(v, several) for v in (gamma * inv_std * grown, mean, beta * grown))
+    scale, centre, shift = (tiled(v, several) for v in (gamma * inv_std * grown, mean, beta * grown))
     x_rows, y_rows = x.reshape(-1, scale.size), y.reshape(-1, scale.size)
     keep = keep_mask(dropout, x.size).reshape(x_rows.shape) if dropout else None
     step = max(1, BLOCK // scale.size)
@@ -73,7 +73,7 @@ def batch_norm_leaky_relu(
             if keep is not None:
                 block *= keep[here]
 
-    split(share, len(x_rows), work=5 * x.size)
+    split(share, len(x_rows), work=10 * x.size)
     return y.astype(dtype or y.dtype, copy=False), mean, inv_std
 
 
@@ -121,13 +121,13 @@ def batch_norm_leaky_relu_grad(
     # gx = k0 g + k1 (x - mean) + k2 with one number a channel each
     k0 = np.broadcast_to(gamma * inv_std, (count, len(gamma)))
     factors = np.stack([k0, -k0 * inv_std**2 * sums[:, 1] / rows, -k0 * sums[:, 0] / rows], axis=1)
-    tiled = np.tile(factors.astype(gy.dtype), through.fold)
+    folded = tiled(factors.astype(gy.dtype), through.fold)
 
     def combine(start: int, stop: int, _part: int) -> None:
         here = slice(start, stop)
-        _combine(through.x[here], through.mean, g_rows[:, here], gx_rows[:, here], tiled)
+        _combine(through.x[here], through.mean, g_rows[:, here], gx_rows[:, here], folded)
 
-    split(combine, len(through.x), work=5 * gy.size)
+    split(combine, len(through.x), work=10 * gy.size)
     return gx, (sums[0, 1] * inv_std).astype(gamma.dtype), sums[0, 0].astype(beta.dtype)
 
 

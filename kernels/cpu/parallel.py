@@ -105,6 +105,18 @@ SMALL = 2_000_000
 BLOCK = 262_144
 
 
+_constants: dict[tuple[float, np.dtype], np.ndarray] = {}
+
+
+def constant(value: float, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """A kept array full of one number, to be read only: NumPy compares with a bare number at a quarter of the speed."""
+    size, key = math.prod(shape), (value, dtype)
+    kept = _constants.get(key)
+    if kept is None or kept.size < size:
+        kept = _constants[key] = np.full(size, value, dtype)
+    return kept[:size].reshape(shape)
+
+
 def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An uninitialised array in this thread's kept buffer `name`; valid until the thread asks for `name` again."""
     views = _local.__dict__.setdefault(name, {})

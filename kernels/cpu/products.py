@@ -54,7 +54,7 @@ def expand(epilogue: Epilogue, gy: np.ndarray, w_rows: np.ndarray) -> None:
         np.copyto(out, product[start:stop])
         epilogue.finish(out, slice(start, stop), slice(0, c), part)
 
-    split(finish, n, work=4 * product.size)
+    split(finish, n, work=10 * product.size)
 
 
 def windows(epilogue: Epilogue, gy: np.ndarray, w: np.ndarray, size: tuple[int, int], stride: int) -> None:
@@ -78,4 +78,4 @@ def windows(epilogue: Epilogue, gy: np.ndarray, w: np.ndarray, size: tuple[int, 
         epilogue.finish(out, slice(start, stop), slice(0, c), part)
 
     per_image = plan.bytes_per_image(gy.itemsize) if plan else positions * w_rows.shape[1] * gy.itemsize
-    by_images(chunk, n, per_image, n * positions * w.size / 8)
+    by_images(chunk, n, per_image, n * positions * w.size / 8 + 10 * epilogue.y.size)

@@ -24,6 +24,11 @@ def fold(rows: int, channels: int) -> int:
     return max(d for d in range(1, max(2, 4096 // channels + 1)) if rows % d == 0)
 
 
+def tiled(vectors: np.ndarray, times: int) -> np.ndarray:
+    """(..., C) -> (..., times * C), as `np.tile` has it, in a fraction of its time for small ones."""
+    return vectors[..., None, :].repeat(times, axis=-2).reshape(*vectors.shape[:-1], -1)
+
+
 class Through:
     """Works on matrices of `width` columns, `fold` pixels a row: what `matrix` makes of an array.
 
@@ -43,7 +48,7 @@ class Through:
             self.factor = 1 / (1 - state.dropout.rate)
         # kept values grow by a positive factor, which may be drawn into the affine part
         vectors = state.mean, state.gamma * state.inv_std * self.factor, state.beta * self.factor
-        self.mean, self.scale, self.beta = (np.tile(v.astype(self.x.dtype), self.fold) for v in vectors)
+        self.mean, self.scale, self.beta = (tiled(v.astype(self.x.dtype), self.fold) for v in vectors)
         self.parts: dict[tuple[int, int, int], np.ndarray] = {}
 
     def matrix(self, array: np.ndarray) -> np.ndarray:

@@ -1,11 +1,12 @@
 """The launches of a step, counted: few enough, nothing beside our kernels, and written down for the compiler."""
 
 import re
+from collections import Counter
 
 import pytest
 
 from alikit.kernels import plan
-from bench.plan import MOST, main, record_step
+from bench.plan import LABELS, MOST, main, record_step
 
 
 def test_an_svhn_step_has_few_launches_and_the_last_line_says_how_many(capsys) -> None:
@@ -22,6 +23,16 @@ def test_a_step_of_another_preset_is_planned_too(preset: str) -> None:
     launches = record_step(preset, "tf32")
     assert {launch.name for launch in launches} >= {"adam_kernel", "adversarial_losses_kernel", "record_step_kernel"}
     assert all(launch.work.read + launch.work.written > 0 for launch in launches)
+
+
+@pytest.mark.parametrize("preset", LABELS)
+def test_a_step_with_labels_is_planned_too(preset: str) -> None:
+    """The same launches but for the losses', and three to gather and to join the labelled images; in the same code but
+    for the last layer's."""
+    plain, labelled = record_step(preset), record_step(preset, labels=LABELS[preset])
+    extra = Counter(launch.name for launch in labelled) - Counter(launch.name for launch in plain)
+    assert extra == {"class_losses_kernel": 1, "gather_batch_kernel": 2, "join_rows_kernel": 1}
+    assert {launch.name for launch in plain} - {launch.name for launch in labelled} == {"adversarial_losses_kernel"}
 
 
 @pytest.mark.parametrize("step", [plan.Step("svhn", "bf16", 90), plan.Step("mixture", "tf32", 80)], ids=str)

@@ -70,6 +70,7 @@ def arguments(name: str, rng: np.random.Generator, dtype: type) -> tuple[list, d
             {"axis": -1, "needs": [True, True], "rows": 4, "dropout": DROPOUT},
         ),
         "adversarial_losses": ([draw(8, 1)], {}),
+        "class_losses": ([draw(7, 1, 1, 4), np.eye(4, dtype=dtype)[[3, 0, 2]].reshape(3, 1, 1, 4)], {}),
         "batch_norm_leaky_relu": (
             [draw(4, 3, 2, 5), draw(5), draw(5)],
             {"eps": 1e-4, "slope": 0.2, "dropout": DROPOUT},

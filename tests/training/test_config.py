@@ -16,6 +16,7 @@ from alikit.training.config import (
     data_seed,
     from_json,
     resolve,
+    settled,
     split_model,
     to_json,
 )
@@ -151,3 +152,14 @@ def test_what_changes_a_number_is_refused(name: str) -> None:
 def test_all_differences_are_listed() -> None:
     with pytest.raises(UsageError, match=r"lr is 0.5, the checkpoint has 0.0001; seed is 4, the checkpoint has 0$"):
         continued(PRESETS["svhn"], {"lr": 0.5, "steps": 3, "seed": 4, "beta1": 0.5})
+
+
+def test_how_often_a_run_is_looked_at_depends_on_the_device() -> None:
+    """Where nobody said: 500 steps are minutes on a CPU and less than a second on a GPU."""
+    on_cpu, on_gpu = (settled(PRESETS["svhn"], device) for device in ("cpu", "cuda"))
+    assert (on_cpu.log_every, on_cpu.sample_every, on_cpu.checkpoint_every) == (10, 500, 500)
+    assert (on_gpu.log_every, on_gpu.sample_every, on_gpu.checkpoint_every) == (100, 10_000, 10_000)
+    assert (on_cpu.device, on_gpu.device) == ("cpu", "cuda")
+    given = settled(replace(PRESETS["svhn"], sample_every=7), "cuda")
+    assert (given.log_every, given.sample_every) == (100, 7)
+    assert settled(on_cpu, "cuda") == replace(on_cpu, device="cuda")

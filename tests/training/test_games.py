@@ -18,6 +18,7 @@ from alikit.training.adversarial import AliceRules
 from alikit.training.average import for_looking, statistics
 from alikit.training.config import GAMES, PRESETS, Config, resolve
 from alikit.training.fitting import ROUNDING, kl_to_normal
+from alikit.training.games import Batch
 from alikit.training.step import Trainer
 
 HOW = Pass(training=True, seed=7, step=2)
@@ -78,7 +79,7 @@ def test_a_gradient_is_the_slope_of_its_player_s_own_loss(game: str, networks: s
     played = rules(game, networks)
     x = batch(played.model, stream)
     players = {name: [p for _, p in named] for name, named in played.players().items()}
-    moves = played.gradients(played.play(x, HOW), players)
+    moves = played.gradients(played.play(Batch(x), HOW), players)
     for player, parameters in players.items():
         loss = f"loss_{player}" if "d" in players else "loss"
         squares = sum(float((g**2).sum()) for g in moves[player])
@@ -88,7 +89,7 @@ def test_a_gradient_is_the_slope_of_its_player_s_own_loss(game: str, networks: s
             width = sign * 1e-6 / np.sqrt(squares)
             for p, g in zip(parameters, moves[player], strict=True):
                 p.data[...] += width * g
-            found = shown(played, played.play(x, HOW))
+            found = shown(played, played.play(Batch(x), HOW))
             ends.append(found[loss] + (3.0 * found["loss_r"] if game == "alice" and player == "g" else 0.0))
             for p, g in zip(parameters, moves[player], strict=True):
                 p.data[...] -= width * g
@@ -98,13 +99,13 @@ def test_a_gradient_is_the_slope_of_its_player_s_own_loss(game: str, networks: s
 def test_the_reconstruction_s_error_is_that_of_decoded_codes_and_leaves_the_statistics_alone(rules, stream) -> None:
     alice, ali = rules("alice", "svhn"), rules("ali", "svhn")
     x = batch(alice.model, stream)
-    played = alice.play(x, HOW)
-    ali.play(x, HOW)
+    played = alice.play(Batch(x), HOW)
+    ali.play(Batch(x), HOW)
     for name in ("loss_d", "loss_g"):
-        assert shown(alice, played)[name] == pytest.approx(shown(ali, ali.play(x, HOW))[name], rel=1e-12)
+        assert shown(alice, played)[name] == pytest.approx(shown(ali, ali.play(Batch(x), HOW))[name], rel=1e-12)
     rebuilt = ali.model.decode(ali.model.encode(Tensor(x), HOW), HOW).data
     assert shown(alice, played)["loss_r"] == pytest.approx(np.square(rebuilt - x).mean(), rel=1e-12)
-    ali.play(x, HOW)
+    ali.play(Batch(x), HOW)
     for rules_ in (alice, ali):
         rules_.model.update_statistics()
     for (name, a), b in zip(alice.model.named_buffers(), dict(ali.model.named_buffers()).values(), strict=True):
@@ -121,7 +122,7 @@ def test_the_reconstruction_s_weight_goes_with_ali_alone() -> None:
 def test_the_gan_s_losses_are_those_of_one_pass_over_data_then_samples(networks: str, rules, stream) -> None:
     game = rules("gan", networks)
     x = 0.3 * batch(game.model, stream)
-    played = game.play(x, HOW)
+    played = game.play(Batch(x), HOW)
     x_tilde = game.model.decode(game.model.prior(4, HOW), HOW)
     logits = game.model.discriminator(Tensor(np.concatenate([x, x_tilde.data])), HOW).data.ravel()
     np.testing.assert_allclose(played.logits.data.ravel(), logits, rtol=1e-12)
@@ -139,8 +140,8 @@ def test_one_walk_through_the_gan_s_d_gives_what_two_give(networks: str, rules, 
     assert game.model.discriminator.rows_independent
     x = batch(game.model, stream)
     players = {name: [p for _, p in named] for name, named in game.players().items()}
-    found = game.gradients(game.play(x, HOW), players)
-    losses = game.play(x, HOW).losses
+    found = game.gradients(game.play(Batch(x), HOW), players)
+    losses = game.play(Batch(x), HOW).losses
     for player, plain in zip("dg", grad([losses.loss_d, losses.loss_g], [players["d"], players["g"]]), strict=True):
         for g, wanted in zip(found[player], plain, strict=True):
             np.testing.assert_allclose(g, wanted, rtol=1e-9, atol=1e-14 + 1e-9 * np.abs(wanted).max())
@@ -150,7 +151,7 @@ def test_one_walk_through_the_gan_s_d_gives_what_two_give(networks: str, rules, 
 def test_the_bound_by_hand(networks: str, rules, stream) -> None:
     game = rules("vae", networks)
     model, x = game.model, batch(game.model, stream)
-    found = shown(game, game.play(x, HOW))
+    found = shown(game, game.play(Batch(x), HOW))
     nz = model.spec.nz
     codes = model.encoder(Tensor(x), HOW).data.reshape(4, 2 * nz)
     mu, sigma = codes[:, :nz], np.exp(codes[:, nz:])
@@ -177,7 +178,7 @@ def test_the_inverse_mapping_s_loss_by_hand_and_without_data(rules, stream) -> N
     code = model.encoder(model.decode(z, HOW), HOW)
     wanted = ((z.data - code.data) ** 2).sum() / 4
     for x in (batch(model, stream), np.zeros((4, 32, 32, 3))):
-        assert game.play(x, HOW).item() == pytest.approx(wanted)
+        assert game.play(Batch(x), HOW).item() == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("game", ["inverse", "posthoc"])

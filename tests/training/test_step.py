@@ -10,6 +10,7 @@ from alikit.errors import DivergedError
 from alikit.nn import Pass
 from alikit.optim import AdamSettings
 from alikit.training.adversarial import AliRules
+from alikit.training.games import Batch
 from alikit.training.objective import gradients, play
 from alikit.training.step import Trainer
 
@@ -59,6 +60,14 @@ def test_a_step_is_the_same_bytes_again_and_keeps_float32(stream) -> None:
         assert a.tobytes() == b.tobytes(), name
     assert first.ema is not None
     assert first.ema.average.dtype == np.float32
+
+
+def test_images_alone_are_a_batch(stream) -> None:
+    runs = trainer(), trainer()
+    x = batch(stream)
+    assert runs[0].step(x, 0) == runs[1].step(Batch(x), 0)
+    for a, b in zip(runs[0].model.state().values(), runs[1].model.state().values(), strict=True):
+        assert a.tobytes() == b.tobytes()
 
 
 def test_the_figures_of_a_fresh_game(stream) -> None:

@@ -15,6 +15,8 @@ from alikit.ops import Dropout
 from alikit.ops._dispatch import kernel
 from alikit.optim import AdamSettings
 from alikit.training.adversarial import AliRules
+from alikit.training.classes import ClassRules
+from alikit.training.games import Batch
 from alikit.training.step import Trainer
 
 M, SEED = 3, 5
@@ -170,6 +172,26 @@ def joined(parts: list[Var], axis: int) -> Var:
     return Var(np.concatenate([p.value for p in parts], axis), [way(i) for i in range(len(parts))])
 
 
+def losses_with_classes(logits: np.ndarray, classes: np.ndarray) -> list[tuple[float, np.ndarray]]:
+    """By the probabilities of K + 1 classes: data may be any of K, a sample is the last, whose logit is 0."""
+    known = len(classes)
+    pairs = (len(logits) - known) // 2
+    powers = np.exp(logits)
+    total = 1 + powers.sum(axis=-1, keepdims=True)
+    chances, sample = powers / total, 1 / total
+    data, labelled, samples = (slice(a, b) for a, b in ((0, pairs), (pairs, pairs + known), (pairs + known, None)))
+    right = chances[labelled] / (1 - sample[labelled])  # among data, the chance of each class
+    loss_d = -(np.log(right) * classes).sum() / known
+    loss_d -= (np.log(1 - sample[data]).sum() + np.log(sample[samples]).sum()) / 2 / pairs
+    loss_g = -(np.log(sample[data]).sum() + np.log(1 - sample[samples]).sum()) / pairs
+    towards_data, towards_samples = chances * sample / (1 - sample), -chances  # of log(1 - sample), of log(sample)
+    gd, gg = np.zeros_like(logits), np.zeros_like(logits)
+    gd[data], gd[samples] = -towards_data[data] / 2 / pairs, -towards_samples[samples] / 2 / pairs
+    gd[labelled] = (right - classes) / known
+    gg[data], gg[samples] = -towards_samples[data] / pairs, -towards_data[samples] / pairs
+    return [(loss_d, gd), (loss_g, gg)]
+
+
 class Reference:
     """The run by hand: parameters and running statistics by name, moments of both Adams."""
 
@@ -209,29 +231,43 @@ class Reference:
         noise = np.exp(log_sigma) * eps(mu.shape)
         return Var(mu + noise, [(out, lambda g: np.concatenate([g, g * noise], axis=-1))])
 
-    def step(self, x: np.ndarray, number: int) -> tuple[float, float]:
+    def step(self, batch: Batch, number: int) -> tuple[float, float]:
         """L_D and L_G; moves everything."""
+        x, known = batch.x, batch.x[:0] if batch.labelled is None else batch.labelled[0]
+        data = np.concatenate([x, known])
         self.how, self.batch = Pass(True, SEED, number), {}
         self.parameters = {k: Var(value) for k, value in self.theta.items()}
         z = Var(self.model.prior(len(x), self.how).data)
-        pairs_x = joined([Var(x), self.network("decoder", self.spec.decoder, z)], 0)
-        pairs_z = joined([self.encode(x), z], 0)
+        pairs_x = joined([Var(data), self.network("decoder", self.spec.decoder, z)], 0)
+        pairs_z = joined([self.encode(data), z], 0)
         towers = [
             self.network("discriminator.x", self.spec.disc_x, pairs_x),
             self.network("discriminator.z", self.spec.disc_z, pairs_z),
         ]
         logits = self.network("discriminator.xz", self.spec.disc_xz, joined(towers, -1))
-        sign = np.repeat([1.0, -1.0], len(x)).reshape(-1, 1, 1, 1)  # D says "data" to the first half
         losses = []
-        for player, side in (("discriminator", sign), ("coders", -sign)):
-            losses.append(np.log1p(np.exp(-side * logits.value)).sum() / len(x))
-            grads = logits.grads(-side / (1 + np.exp(side * logits.value)) / len(x))
+        for player, (loss, upstream) in zip(("discriminator", "coders"), self.losses(logits, batch), strict=True):
+            losses.append(loss)
+            grads = logits.grads(upstream)
             for name, value in self.theta.items():
                 if name.startswith("discriminator") == (player == "discriminator"):
                     self.adam(name, value, grads[id(self.parameters[name])], number + 1)
         for name, value in self.batch.items():
             self.running[name] = 0.95 * self.running[name] + 0.05 * value
         return losses[0], losses[1]
+
+    def losses(self, logits: Var, batch: Batch) -> list[tuple[float, np.ndarray]]:
+        """L_D and L_G, each with its gradient at the logits."""
+        if batch.labelled is not None:
+            return losses_with_classes(logits.value, batch.labelled[1])
+        sign = np.repeat([1.0, -1.0], len(batch.x)).reshape(-1, 1, 1, 1)  # D says "data" to the first half
+        return [
+            (
+                np.log1p(np.exp(-side * logits.value)).sum() / len(batch.x),
+                -side / (1 + np.exp(side * logits.value)) / len(batch.x),
+            )
+            for side in (sign, -sign)
+        ]
 
     def adam(self, name: str, value: np.ndarray, g: np.ndarray, t: int) -> None:
         lr, b1, b2, eps = SETTINGS
@@ -248,9 +284,32 @@ def test_two_steps_are_those_of_the_method(kind: str, stream) -> None:
     reference, trainer = Reference(model), Trainer(AliRules(model), SETTINGS, seed=SEED)
     for number in range(2):
         x = stream(f"x{number}").random((M + number, *model.spec.image))
-        wanted = reference.step(x, number)
+        wanted = reference.step(Batch(x), number)
         result = trainer.step(x, number)
         assert (result.loss_d, result.loss_g) == pytest.approx(wanted, rel=1e-11)
+    compare(trainer, reference)
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_two_steps_with_labels_are_those_of_the_method(kind: str, stream) -> None:
+    """Three classes; two labelled images, then four."""
+    model = ALI(SPECS[kind].telling(3), seed=2, dtype=np.float64)
+    for p in model.parameters():
+        p.data[...] += 0.2 * stream("parameters").standard_normal(p.shape)
+    reference, trainer = Reference(model), Trainer(ClassRules(model), SETTINGS, seed=SEED)
+    for number, known in enumerate((2, 4)):
+        x = stream(f"x{number}").random((M + number + known, *model.spec.image))
+        classes = np.eye(3)[stream(f"y{number}").integers(0, 3, known)].reshape(known, 1, 1, 3)
+        batch = Batch(x[known:], labelled=(x[:known], classes))
+        wanted = reference.step(batch, number)
+        result = trainer.step(batch, number)
+        assert (result.loss_d, result.loss_g) == pytest.approx(wanted, rel=1e-11)
+    compare(trainer, reference)
+
+
+def compare(trainer: Trainer, reference: Reference) -> None:
+    """Parameters, running statistics and both Adams' moments."""
+    model = trainer.model
     for name, p in model.named_parameters():
         np.testing.assert_allclose(p.data, reference.theta[name], rtol=1e-9, atol=1e-11, err_msg=name)
     for name, value in model.named_buffers():

@@ -14,7 +14,7 @@ from alikit.data import Dataset
 from alikit.data.mixture import MEANS, SIGMA
 from alikit.errors import DivergedError
 from alikit.training import loop, monitor, runs, session, state
-from alikit.training.batches import ResidentBatches, StreamedBatches, device_batches
+from alikit.training.batches import DeviceBatches, ResidentBatches, StreamedBatches, device_batches
 from alikit.training.config import PRESETS
 from alikit.training.feed import Feed
 from alikit.training.stepper import DeviceStepper
@@ -76,9 +76,42 @@ def test_batches_that_are_copied_are_those_that_are_gathered(monkeypatch: pytest
         clock = session.backend.from_host(np.array([0, step, 0], np.int64))
         counts = [batches.prepare(step) for batches in (resident, streamed)]
         assert counts[0] == counts[1] == (5 if step % 3 == 2 else 8)
-        found = [batches.fetch(counts[0], clock).get() for batches in (resident, streamed)]
+        found = [batches.fetch(counts[0], clock)[0].get() for batches in (resident, streamed)]
         np.testing.assert_array_equal(*found)
-        np.testing.assert_array_equal(found[0], feed.batch(step))
+        np.testing.assert_array_equal(found[0], feed.batch(step).x)
+
+
+def test_labels_and_a_labelled_batch_come_with_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 21 images batches of 8, 8 and 5; of the seven labelled ones, beside them, batches of 4 and 3."""
+    images = RNG.integers(0, 256, (21, 4, 4, 3), np.uint8)
+    names = tuple("abcde")
+    dataset = Dataset(
+        name="svhn",
+        split="train",
+        source="here",
+        checksum="",
+        images=images,
+        labels=RNG.integers(0, 5, 21, np.uint8),
+        label_names=names,
+    )
+    labelled = Feed(dataset, 4, 9, rows=[20, 1, 4, 9, 16, 2, 3], conditions=True)
+    feed = Feed(dataset, 8, 5, conditions=True, labelled=labelled)
+    resident = DeviceBatches(feed, np.float32)
+    assert resident.labelled.images is resident.main.images
+    monkeypatch.setattr("alikit.training.batches.device_memory", lambda: 100)
+    streamed = DeviceBatches(feed, np.float32)
+    assert [type(streamed.main), type(streamed.labelled)] == [StreamedBatches] * 2
+    for step in (0, 1, 2, 5):
+        clock = session.backend.from_host(np.array([0, step, 0], np.int64))
+        wanted = feed.batch(step)
+        for batches in (resident, streamed):
+            counts = batches.prepare(step)
+            assert counts == (5 if step % 3 == 2 else 8, 3 if step % 2 else 4)
+            found = batches.fetch(counts, clock)
+            pairs = [(found.x, wanted.x), (found.y, wanted.y), *zip(found.labelled, wanted.labelled, strict=True)]
+            for array, host in pairs:
+                assert (array.dtype, array.shape) == (host.dtype, host.shape)
+                np.testing.assert_array_equal(array.get(), host)
 
 
 def test_a_run_that_diverges_leaves_the_checkpoint_from_before(tmp_path: Path) -> None:
