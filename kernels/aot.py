@@ -18,6 +18,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -33,6 +34,13 @@ from .record import Launch
 from .source import fields_of, launch_key
 
 ARCHS = (80, 86, 89, 90, 120)
+#: constant, argument, and where the constant says how far the argument's pixels are apart
+OPERANDS = (
+    ("G", "a_ptr", "pitch"),
+    ("G", "w_ptr", "w_pitch"),
+    ("WG", "big_ptr", "pitch"),
+    ("WG", "small_ptr", "gy_pitch"),
+)
 READER = 4  # raised when sass.py reads more or otherwise
 
 
@@ -75,7 +83,7 @@ def row(record: Launch, arch: int) -> Row:
 
 def judged(record: Launch, arch: int, facts: sass.Facts) -> Row:
     """What was found in a launch's code, and what is wrong with it."""
-    wrong = sass.faults(facts, arch, dot_of(record), record.name.startswith("conv"))
+    wrong = sass.faults(facts, arch, dot_of(record), widths_of(record))
     return Row(record.name, sizes_of(record), arch, facts, wrong)
 
 
@@ -87,6 +95,20 @@ def dot_of(record: Launch) -> str:
         if isinstance(found, str):
             return found
     return ""
+
+
+def widths_of(record: Launch) -> set[int]:
+    """Bytes by which a convolution's operands may come: 16, or what divides 16 and the bytes from one pixel to the
+    next, where a wider load could not begin at every pixel: unrounded weights of two or three channels, the gradient
+    of a single logit. Activations and rounded weights are padded. Of other kernels nothing is asked."""
+    if not record.name.startswith("conv"):
+        return set()
+    kinds, constants = dict(record.signature), dict(record.constants)
+    bytes_apart = [
+        getattr(constants.get(name), pitch, 16) * (2 if kinds.get(pointer) == "*bf16" else 4)
+        for name, pointer, pitch in OPERANDS
+    ]
+    return {16, *(math.gcd(16, apart) for apart in bytes_apart)}
 
 
 def sizes_of(record: Launch) -> str:

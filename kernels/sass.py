@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Set
 from typing import NamedTuple
 
 from .flow import TENSOR, Instruction, operands
@@ -84,9 +85,10 @@ def _widths(names: Counter[str], *kinds: str) -> dict[int, int]:
     return dict(sorted(found.items(), reverse=True))
 
 
-def faults(facts: Facts, arch: int, dot: str, copies: bool) -> list[str]:
+def faults(facts: Facts, arch: int, dot: str, widths: Set[int]) -> list[str]:
     """What is wrong with a kernel: nothing may spill, shared memory has a limit, and a product of matrices (`dot`:
-    "bf16" or "tf32") needs tensor cores, and `copies` of its operands 16 bytes at once where they are asked for."""
+    "bf16" or "tf32") needs tensor cores. `widths`: bytes at once by which its operands may come, 16 among them, which
+    some must; empty where it does not matter."""
     found = []
     if facts.stack or facts.spills:
         found.append(f"{facts.stack} bytes of local memory, {facts.spills} instructions on it")
@@ -96,6 +98,6 @@ def faults(facts: Facts, arch: int, dot: str, copies: bool) -> list[str]:
         wanted = "HGMMA" if arch == 90 else "HMMA"
         if wanted not in facts.tensor:
             found.append(f"no {wanted}")
-        if copies and (facts.fed.keys() - {16} or not facts.fed):
+        if widths and (facts.fed.keys() - widths or 16 not in facts.fed):
             found.append(f"operands are not brought by 16 bytes at once: {facts.fed}")
     return found

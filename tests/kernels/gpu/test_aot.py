@@ -76,7 +76,7 @@ def test_narrow_copies_and_missing_tensor_cores_are_faults() -> None:
     plain = aot.examine(matmul("fp32", 32), 80)
     assert plain.tensor == {}
     assert aot.row(matmul("fp32", 32), 80).faults == []
-    assert "no HMMA" in sass.faults(plain, 80, "tf32", False)
+    assert "no HMMA" in sass.faults(plain, 80, "tf32", set())
 
 
 @pytest.mark.slow
@@ -84,10 +84,10 @@ def test_spills_and_too_much_shared_memory_are_faults() -> None:
     facts = aot.examine(matmul("fp32", 256), 86)  # 64 x 256 sums in 128 threads, and the operands beside them
     assert facts.stack > 0
     assert facts.spills > 0
-    assert "local memory" in sass.faults(facts, 86, "fp32", False)[0]
+    assert "local memory" in sass.faults(facts, 86, "fp32", set())[0]
     fits = facts._replace(stack=0, spills=0, shared=99 << 10)
-    assert sass.faults(fits, 86, "fp32", False) == []
-    (fault,) = sass.faults(fits._replace(shared=(99 << 10) + 1), 86, "fp32", False)
+    assert sass.faults(fits, 86, "fp32", set()) == []
+    (fault,) = sass.faults(fits._replace(shared=(99 << 10) + 1), 86, "fp32", set())
     assert "shared" in fault
     assert elf.frame_bytes(aot.launch.compiled(matmul("fp32", 256), 86, lines=False).cubin) == facts.stack
 
@@ -122,6 +122,28 @@ def test_what_is_no_cubin_has_no_frame() -> None:
     for content in (b"", b"\x7fELF", b"\x7fELF" + bytes(60), b"text" * 40):
         with pytest.raises(ValueError, match="no cubin"):
             elf.frame_bytes(content)
+
+
+def test_operands_come_by_16_bytes_or_as_their_pixels_allow() -> None:
+    """Narrow loads are forgiven only where pixels lie so, and never of both operands."""
+    facts = sass.Facts(40, 0, 0, 1024, {"HMMA": 4}, {16: 2}, {}, {}, {16: 4, 4: 2}, 5000)
+    assert sass.faults(facts, 80, "tf32", {16, 4}) == []
+    for fed, widths in (({16: 4, 4: 2}, {16}), ({16: 4, 4: 2}, {16, 8}), ({4: 6}, {16, 4}), ({}, {16})):
+        (fault,) = sass.faults(facts._replace(fed=fed), 80, "tf32", widths)
+        assert "16 bytes" in fault
+
+
+def test_only_where_pixels_lie_so_may_operands_come_narrow() -> None:
+    """Weights of two or three channels that Adam keeps in float32, and the gradient of one logit."""
+    for step, launches in plan.loads(plan.FILE.read_text()).items():
+        for record in launches:
+            widths = aot.widths_of(record)
+            if not record.name.startswith("conv"):
+                assert widths == set()
+            elif widths != {16}:
+                product = dict(record.constants)["G"]
+                assert product.pitch == 1 or (step.precision == "tf32" and product.w_pitch in (2, 3))
+                assert widths == {16, 8 if product.w_pitch == 2 else 4}
 
 
 def steps() -> dict[plan.Step, list[Launch]]:
