@@ -184,7 +184,7 @@ def _what_to_run(options: argparse.Namespace) -> tuple[Path | None, Saved | None
     earlier = saved.config if saved else session.saved_config(folder) if folder else None
     if earlier is None:
         return folder or options.out, None, config.resolve(options.set, overrides, options.demo)
-    demo = config.DEMO.get(options.set, {}) if options.demo else {}
+    demo = config.demo_settings(options.set, overrides) if options.demo else {}
     settings = config.continued(earlier, {**demo, **overrides, "dataset": options.set})
     return folder, saved, settings if options.device else replace(settings, device="auto")
 

@@ -16,6 +16,7 @@ import alikit
 from alikit.errors import DataError
 from alikit.training import runs
 from alikit.training.feed import Feed
+from alikit.training.games import Batch
 
 POINTS = ("mixture", "--width", 0.1, "--batch-size", 16, "--threads", 1, "--quiet")
 
@@ -204,8 +205,9 @@ def test_training_that_diverges(command, pictures: Path, monkeypatch) -> None:
     """Exit code 5, the step and the tensor by name, and the checkpoint from before."""
     batch = Feed.batch
 
-    def spoilt(self: Feed, step: int) -> np.ndarray:
-        return batch(self, step) * (np.float32("nan") if step == 5 else 1)
+    def spoilt(self: Feed, step: int) -> Batch:
+        found = batch(self, step)
+        return found._replace(x=found.x * np.float32("nan")) if step == 5 else found
 
     monkeypatch.setattr(Feed, "batch", spoilt)
     options = ("--data", pictures, "--size", 32, "--width", 0.04, "--nz", 3, "--batch-size", 4, "--threads", 1)

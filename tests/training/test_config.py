@@ -56,6 +56,9 @@ def test_what_the_user_gave_wins_over_the_demo_and_the_demo_over_the_preset() ->
     assert config == replace(PRESETS["svhn"], **{**DEMO["svhn"], "steps": 7, "lr": 0.5})
     assert config.data == "synthetic"
     assert resolve("mixture", {}, demo=True).steps == DEMO["mixture"]["steps"]
+    assert config.reconstruction > 0
+    for other in ({"game": "gan"}, {"conditional": True}, {"labels": 100}):  # games without that term
+        assert resolve("svhn", other, demo=True).reconstruction == 0
     with pytest.raises(UsageError, match=r"--demo: shows svhn .* or mixture, not celeba"):
         resolve("celeba", {}, demo=True)
 
