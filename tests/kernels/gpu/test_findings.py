@@ -22,6 +22,7 @@ pytest.importorskip("triton", reason="Triton (Linux only) is not installed")
 
 CONVOLUTIONS = 6  # more of the sample: they have the most shapes
 REQUIRED = {"svhn bf16", "svhn tf32"}  # other presets are judged as soon as they are in the file
+SHORT = 16  # bytes of local memory under another compiler
 Code = tuple[Launch, int]
 
 
@@ -73,12 +74,15 @@ def test_the_sample_has_each_kernel_and_each_architecture(code: dict[str, Code])
 def test_a_sample_compiles_to_what_was_found(
     code: dict[str, Code], found: findings.Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another compiler than that of the findings must not find faults either."""
+    """Another compiler than that of the findings shares registers out in its own way: it may be a few bytes short, where
+    tiles were chosen by the first (Triton 3.9: 8 bytes in some convolutions). All else holds there, too."""
     monkeypatch.setenv("ALIKIT_CACHE", str(tmp_path))
     names = sample(code)
     rows = aot.examine_all([code[name] for name in names], 2)
-    assert [row.faults for row in rows] == [[] for _ in rows]
-    if launch.triton_version() == found.triton:
+    same = launch.triton_version() == found.triton
+    assert all(row.facts.stack <= (0 if same else SHORT) for row in rows)
+    assert [fault for row in rows for fault in row.faults if same or "local memory" not in fault] == []
+    if same:
         assert [row.facts for row in rows] == [found.code.get(name) for name in names]
 
 
