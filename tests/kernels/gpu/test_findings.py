@@ -74,7 +74,7 @@ def test_the_sample_has_each_kernel_and_each_architecture(code: dict[str, Code])
 def test_a_sample_compiles_to_what_was_found(
     code: dict[str, Code], found: findings.Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another compiler than that of the findings shares registers out in its own way: it may be a few bytes short, where
+    """Another compiler than that of the findings shares registers out in its own way: it may be a few bytes short where
     tiles were chosen by the first (Triton 3.9: 8 bytes in some convolutions). All else holds there, too."""
     monkeypatch.setenv("ALIKIT_CACHE", str(tmp_path))
     names = sample(code)
