@@ -131,7 +131,8 @@ def class_losses_kernel(logits_ptr, labels_ptr, losses_ptr, g_ptr, units_ptr, we
         a = tl.where(column < CLASSES, a, float("-inf"))
         label_ptr = labels_ptr + (row - pairs)[:, None] * L_PITCH + column
         label = tl.load(label_ptr, mask=known[:, None] & (column < CLASSES), other=0.0).to(tl.float32)
-        most = tl.max(a, axis=1)
+        # a maximum passes NaN over, and it must show
+        most = tl.where(tl.sum((a != a).to(tl.int32), axis=1) > 0, float("nan"), tl.max(a, axis=1))
         top = tl.min(tl.where(a == most[:, None], column, COLUMNS), axis=1)
         power = tl.where(column == top[:, None], 0.0, tl.exp(a - most[:, None]))
         others = tl.sum(power, axis=1)
