@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from alikit.nn import Module
+
 Stream = Callable[[str], np.random.Generator]
 NOBODY = 65534
 
@@ -67,6 +69,23 @@ def stream(request: pytest.FixtureRequest) -> Stream:
         return np.random.default_rng(zlib.crc32(f"{request.node.name}/{name}".encode()))
 
     return named
+
+
+@pytest.fixture
+def as_if_trained() -> Callable[[Module, np.random.Generator], None]:
+    """as_if_trained(model, rng): gives a model numbers at which an error shows, none of them zero or one."""
+
+    def fill(model: Module, rng: np.random.Generator) -> None:
+        for full, array in model.state().items():
+            name = full.rpartition(".")[2]
+            if name == "weight":
+                array[...] = rng.standard_normal(array.shape) * np.sqrt(2 / array[0].size)
+            elif name in ("gamma", "running_std"):
+                array[...] = rng.uniform(0.5, 1.5, array.shape)
+            else:
+                array[...] = rng.uniform(0.1, 0.5, array.shape) * rng.choice([-1, 1], array.shape)
+
+    return fill
 
 
 @pytest.fixture

@@ -92,10 +92,10 @@ FOLDER_MODELS = {32: "svhn", 64: "tiny-imagenet"}
 DEMO: dict[str, dict[str, Any]] = {
     "svhn": {
         "data": "synthetic",
-        "images": 8192,  # drawn once each: eight passes over them rather than one over more
+        "images": 8192,  # drawn once each: passes over them rather than one over more
         "model": "small",
         "batch_size": 32,
-        "steps": 1200,
+        "steps": 900,
         "lr": 5e-4,
         "ema": 0.01,
         "log_every": 20,

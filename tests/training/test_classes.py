@@ -17,23 +17,14 @@ CLASSES = 3
 
 
 @pytest.fixture
-def model(stream) -> Callable[[str], ALI]:
+def model(stream, as_if_trained: Callable) -> Callable[[str], ALI]:
     """model(networks): a narrow float64 one with numbers at which an error shows."""
 
     def make(networks: str) -> ALI:
         made = ALI(SPECS[networks].resized(0.05, 3).telling(CLASSES), seed=2, dtype=np.float64)
-        rng = stream("parameters")
-        for full, array in made.state().items():
-            name = full.rpartition(".")[2]
-            if name == "weight":
-                array[...] = rng.standard_normal(array.shape) * np.sqrt(2 / array[0].size)
-            elif name in ("gamma", "running_std"):
-                array[...] = rng.uniform(0.5, 1.5, array.shape)
-            else:
-                array[...] = rng.uniform(0.1, 0.5, array.shape) * rng.choice([-1, 1], array.shape)
-        made.discriminator.xz.layers[-1].conv.weight.data[...] *= {"svhn": 0.2, "cifar10": 0.005}[
-            networks
-        ]  # so that D is not too sure of anything
+        as_if_trained(made, stream("parameters"))
+        # so that D is not too sure of anything
+        made.discriminator.xz.layers[-1].conv.weight.data[...] *= {"svhn": 0.2, "cifar10": 0.005}[networks]
         return made
 
     return make

@@ -25,19 +25,13 @@ CONFIG = replace(PRESETS["svhn"], model="small", width=0.15, nz=3, lr=0.01, cond
 
 
 @pytest.fixture
-def rules(stream) -> Callable[..., ConditionalRules]:
+def rules(stream, as_if_trained: Callable) -> Callable[..., ConditionalRules]:
     """rules(networks): a narrow float64 game given five numbers, with parameters at which an error shows."""
 
     def make(networks: str) -> ConditionalRules:
         spec = SPECS[networks].resized(0.05, 3).conditioned(5, 4)
-        model, rng = ConditionalALI(spec, seed=2, dtype=np.float64), stream("parameters")
-        for name, p in model.named_parameters():
-            if name.endswith("weight"):
-                p.data[...] = rng.standard_normal(p.shape) * np.sqrt(2 / p.data[0].size)
-            elif name.endswith("gamma"):
-                p.data[...] = rng.uniform(0.5, 1.5, p.shape)
-            else:
-                p.data[...] = rng.uniform(0.1, 0.5, p.shape) * rng.choice([-1, 1], p.shape)
+        model = ConditionalALI(spec, seed=2, dtype=np.float64)
+        as_if_trained(model, stream("parameters"))
         return ConditionalRules(model)
 
     return make

@@ -33,7 +33,7 @@ def shown(game: Any, played: Any) -> dict[str, float]:
 
 
 @pytest.fixture
-def rules(stream) -> Callable[..., Any]:
+def rules(stream, as_if_trained: Callable) -> Callable[..., Any]:
     """rules(game, networks): a narrow float64 game with numbers at which an error shows."""
 
     def make(game: str, networks: str) -> Any:
@@ -41,15 +41,7 @@ def rules(stream) -> Callable[..., Any]:
         players, kind = state.GAMES["ali" if weight else game]
         code = None if networks == "mixture" else 3
         model = players(SPECS[networks].resized(0.05, code), seed=2, dtype=np.float64)
-        rng = stream("parameters")
-        for full, array in model.state().items():
-            name = full.rpartition(".")[2]
-            if name == "weight":
-                array[...] = rng.standard_normal(array.shape) * np.sqrt(2 / array[0].size)
-            elif name in ("gamma", "running_std"):
-                array[...] = rng.uniform(0.5, 1.5, array.shape)
-            else:
-                array[...] = rng.uniform(0.1, 0.5, array.shape) * rng.choice([-1, 1], array.shape)
+        as_if_trained(model, stream("parameters"))
         return AliceRules(model, weight) if weight else kind(model)
 
     return make
