@@ -92,16 +92,16 @@ FOLDER_MODELS = {32: "svhn", 64: "tiny-imagenet"}
 DEMO: dict[str, dict[str, Any]] = {
     "svhn": {
         "data": "synthetic",
-        "images": 8192,  # drawn once each: passes over them rather than one over more
+        "images": 8192,  # drawn once each: three passes over them rather than one over more
         "model": "small",
         "batch_size": 32,
-        "steps": 900,
+        "steps": 800,
         "lr": 5e-4,
         "ema": 0.01,
         "log_every": 20,
         "reconstruction": 30.0,  # in minutes ALI alone learns to draw, but hardly yet to encode
-        "sample_every": 300,
-        "checkpoint_every": 300,
+        "sample_every": 200,
+        "checkpoint_every": 200,
     },
     "mixture": {
         "batch_size": 50,
