@@ -14,4 +14,4 @@ LABELS: dict[str, tuple[str, ...]] = {
     ),
 }
 #: sets whose images belong to one class each; the others have any number of attributes
-CLASSED = frozenset(("svhn", "cifar10"))
+CLASSED = ("svhn", "cifar10")

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from alikit.data import LABELS
+from alikit.data import CLASSED, LABELS
 from alikit.errors import DataError, UsageError
 
 
@@ -59,7 +59,7 @@ FREE = frozenset(
 )
 
 #: data sets whose images have one class each: how many there are
-CLASSES = {"svhn": 10, "cifar10": 10}
+CLASSES = {name: len(LABELS[name]) for name in CLASSED}
 
 #: steps between lines, pictures and checkpoints: 500 steps are ten minutes of the paper's SVHN networks on two cores,
 #: and less than a second on a GPU
