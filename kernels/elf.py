@@ -1,7 +1,9 @@
-"""The frame of a compiled kernel, read from its cubin (an ELF file): what it keeps in local memory.
+"""What a cubin (an ELF file) tells of its kernel: its frame in local memory, and where its parameters lie.
 
 NVIDIA's section .nv.info is a row of attributes: a byte of format, a byte of meaning, then two bytes of value, or in
-format 4 two bytes of length and as many of value. Meaning 0x11 is a function's frame: (symbol, bytes).
+format 4 two bytes of length and as many of value. Meaning 0x11 is a function's frame: (symbol, bytes). The section
+.nv.info.NAME is of one kernel: 0x0a where its parameters begin in the bank of constants, (symbol, place, size); 0x17 a
+parameter: (index, number, place behind the beginning, ...).
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-SIZED, FRAME = 4, 0x11
+SIZED, BANK, FRAME, PARAMETER = 4, 0x0A, 0x11, 0x17
 
 
 def frame_bytes(cubin: bytes) -> int:
@@ -17,6 +19,17 @@ def frame_bytes(cubin: bytes) -> int:
     try:
         info = _section(cubin, b".nv.info")
         return max(struct.unpack("<II", value)[1] for meaning, value in _attributes(info) if meaning == FRAME)
+    except (struct.error, IndexError, ValueError) as error:
+        raise ValueError(f"no cubin: {error}") from error
+
+
+def parameter_places(cubin: bytes, name: str) -> list[int]:
+    """Where the parameters of the kernel of that name lie in the bank of constants, in order; ValueError as above."""
+    try:
+        found = list(_attributes(_section(cubin, f".nv.info.{name}".encode())))
+        (start,) = (struct.unpack_from("<H", value, 4)[0] for meaning, value in found if meaning == BANK)
+        numbered = (struct.unpack_from("<HH", value, 4) for meaning, value in found if meaning == PARAMETER)
+        return [start + place for _, place in sorted(numbered)]
     except (struct.error, IndexError, ValueError) as error:
         raise ValueError(f"no cubin: {error}") from error
 

@@ -24,7 +24,8 @@ Planned = Mapping[str, set[str]]  # preset and precision, "svhn bf16" -> keys of
 
 
 class Findings(NamedTuple):
-    """The file: the compiler's version, presets and precisions of which all code was compiled, what was found."""
+    """The file: the compiler's version, presets and precisions of which all code was compiled, what was found. (In the
+    file also `sass.READER`: what was read otherwise is not known.)"""
 
     triton: str
     complete: list[str]
@@ -46,21 +47,28 @@ def planned(steps: Mapping[plan.Step, Iterable[Launch]]) -> Planned:
 
 def dumps(findings: Findings) -> str:
     """The file's text."""
-    head = json.dumps({"triton": findings.triton, "complete": findings.complete})
+    head = json.dumps({"triton": findings.triton, "reader": sass.READER, "complete": findings.complete})
     lines = [f'"{name}": {json.dumps(findings.code[name])}' for name in sorted(findings.code)]
     return head[:-1] + ', "code": {\n' + ",\n".join(lines) + "\n}}\n"
 
 
 def loads(text: str) -> Findings:
-    """What `dumps` was given."""
+    """What `dumps` was given; no code where it was read otherwise than now."""
     found = json.loads(text)
+    if found.get("reader") != sass.READER:
+        return Findings(found["triton"], [], {})
     return Findings(found["triton"], found["complete"], {name: facts(row) for name, row in found["code"].items()})
 
 
 def facts(row: Sequence[Any]) -> sass.Facts:
     """Facts as JSON has them, where a table's numbers are words."""
-    widths = [{int(width): n for width, n in table.items()} for table in row[5:9]]
-    return sass.Facts(*row)._replace(copies=widths[0], loads=widths[1], stores=widths[2], fed=widths[3])
+    copies, loads, stores = (_widths(table) for table in row[5:8])
+    fed = {name: _widths(table) for name, table in row[8].items()}
+    return sass.Facts(*row)._replace(copies=copies, loads=loads, stores=stores, fed=fed)
+
+
+def _widths(table: Mapping[str, int]) -> dict[int, int]:
+    return {int(width): n for width, n in table.items()}
 
 
 def renewed(before: Findings, code: Code, triton: str, wanted: Planned) -> Findings:

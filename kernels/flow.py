@@ -6,14 +6,15 @@ what brings factors from there: a read of shared memory that reaches such an ins
 (a Hopper descriptor). Asynchronous copies (LDGSTS) count anyway: Triton makes them for operands alone. A bias, a batch
 norm's x, a clock are loaded too, often before the product: they meet its sums, not its factors.
 
-Predicates and addresses are not followed: they choose values, they are none.
+Predicates and addresses are not followed here: they choose values, they are none. Whose values a load brings is read
+from its address, in `addresses.py`.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -41,25 +42,25 @@ class Instruction(NamedTuple):
         return self.name.split(".")[0]
 
 
-Values = dict[int, int]  # register -> set of loads, a bit each
+Values = dict[int, int]  # register -> set of loads (of pointers, in addresses.py), a bit each
 Blocks = dict[int, tuple[list[Instruction], list[int]]]  # address of the first -> instructions, where they go on
 
 
-def operands(listing: list[Instruction]) -> list[str]:
-    """Names of the copies and loads that bring operands, one for each such instruction."""
+def operands(listing: list[Instruction]) -> list[Instruction]:
+    """The copies and loads that bring operands."""
     if not any(TENSOR.match(i.name) for i in listing):
-        return [i.name for i in listing if i.word == "LDGSTS"]
-    blocks = _blocks(listing)
+        return [i for i in listing if i.word == "LDGSTS"]
+    blocks = blocks_of(listing)
     sources = {i.place: 1 << n for n, i in enumerate(x for x in listing if x.word in ("LDG", "LDS", "LDSM"))}
     multiplied = _reached(blocks, sources, set())
     # products read shared memory by themselves (Hopper's) or what was read of it before
     readers = {i.place for i in listing if sources.get(i.place, 0) & multiplied and i.word != "LDG"}
     readers |= {i.place for i in listing if TENSOR.match(i.name) and "gdesc" in i.rest}
     found = multiplied | _reached(blocks, sources, readers)
-    return [i.name for i in listing if i.word == "LDGSTS" or (i.word == "LDG" and sources[i.place] & found)]
+    return [i for i in listing if i.word == "LDGSTS" or (i.word == "LDG" and sources[i.place] & found)]
 
 
-def _blocks(listing: list[Instruction]) -> Blocks:
+def blocks_of(listing: list[Instruction]) -> Blocks:
     """Runs of instructions that nothing jumps into or out of but at their ends."""
     targets = {t for i in listing for t in _targets(i)}
     starts = {listing[0].place} if listing else set()
@@ -84,26 +85,37 @@ def _targets(i: Instruction) -> list[int]:
     return [int(found[1], 16)] if found and i.rest.strip() != "0xffffffff" else []
 
 
-def _reached(blocks: Blocks, sources: Mapping[int, int], readers: set[int]) -> int:
-    """The loads whose values reach a product, or shared memory where one of `readers` is ahead: registers are followed
-    from block to block until nothing is new."""
-    ahead = _ahead(blocks, readers)
+def walk(blocks: Blocks, visit: Callable[[Values, Instruction, int], None]) -> None:
+    """Follows registers from block to block until nothing is new: `visit(state, instruction, block)` looks at what
+    they hold before the instruction and changes it to what they hold behind it."""
     before: dict[int, Values] = defaultdict(dict)
-    todo, found = list(blocks), 0
+    todo = list(blocks)
     while todo:
         place = todo.pop(0)
         inside, onward = blocks[place]
         state = dict(before[place])
-        last = max((i.place for i in inside if i.place in readers), default=-1)
         for i in inside:
-            if i.word in ("STS", "STSM") and (i.place < last or place in ahead):
-                found |= _join(state, _read(i))
-            if TENSOR.match(i.name):
-                found |= _join(state, _factors(i))
-            _step(state, i, sources)
+            visit(state, i, place)
         for following in onward:
             if following in blocks and _merge(before[following], state) and following not in todo:
                 todo.append(following)
+
+
+def _reached(blocks: Blocks, sources: Mapping[int, int], readers: set[int]) -> int:
+    """The loads whose values reach a product, or shared memory where one of `readers` is ahead."""
+    ahead = _ahead(blocks, readers)
+    last = {p: max((i.place for i in inside if i.place in readers), default=-1) for p, (inside, _) in blocks.items()}
+    found = 0
+
+    def visit(state: Values, i: Instruction, block: int) -> None:
+        nonlocal found
+        if i.word in ("STS", "STSM") and (i.place < last[block] or block in ahead):
+            found |= _join(state, _read(i))
+        if TENSOR.match(i.name):
+            found |= _join(state, _factors(i))
+        _step(state, i, sources)
+
+    walk(blocks, visit)
     return found
 
 
@@ -143,14 +155,20 @@ def _step(state: Values, i: Instruction, sources: Mapping[int, int]) -> None:
     from_memory = i.word.startswith("LD") or TENSOR.match(i.name)
     loads = sources.get(i.place, 0) if from_memory else _join(state, _read(i))
     for register in written:
-        loads_here = loads | (state.get(register, 0) if i.guarded else 0)
-        if loads_here:
-            state[register] = loads_here
-        else:
-            state.pop(register, None)
+        hold(state, register, loads, i.guarded)
 
 
-def _tokens(i: Instruction) -> list[str]:
+def hold(state: Values, register: int, bits: int, guarded: bool) -> None:
+    """The register holds these now, and, behind a guarded instruction, what it held."""
+    bits |= state.get(register, 0) if guarded else 0
+    if bits:
+        state[register] = bits
+    else:
+        state.pop(register, None)
+
+
+def tokens(i: Instruction) -> list[str]:
+    """What the instruction names, in order."""
     return [token.strip() for token in _COMMAS.split(i.rest) if token.strip()]
 
 
@@ -158,7 +176,7 @@ def _written(i: Instruction) -> range:
     """Registers that the instruction writes."""
     if "SETP" in i.name or i.word in ("R2UR", "R2P", "BAR", "WARPSYNC", "BRA", "CALL", "RET"):
         return range(0)
-    for token in _tokens(i)[:2]:
+    for token in tokens(i)[:2]:
         if "[" in token:
             break
         if re.match(r"R(\d+|Z)", token):
@@ -171,18 +189,18 @@ def _written(i: Instruction) -> range:
 
 def _read(i: Instruction) -> list[int]:
     """Registers whose values the instruction uses; those of addresses are none."""
-    tokens = [token for token in _tokens(i) if "[" not in token]
-    place = next((n for n, token in enumerate(tokens) if re.match(r"R(\d+|Z)", token)), 0)
+    named = [token for token in tokens(i) if "[" not in token]
+    place = next((n for n, token in enumerate(named) if re.match(r"R(\d+|Z)", token)), 0)
     stores = i.word in ("STS", "STSM")
     wide = _width(i) if stores else 2 if ".64" in i.name or ".WIDE" in i.name else 1
-    firsts = [int(r) for token in (tokens if stores else tokens[place + 1 :]) for r in _REGISTER.findall(token)]
+    firsts = [int(r) for token in (named if stores else named[place + 1 :]) for r in _REGISTER.findall(token)]
     return [r + k for r in firsts for k in range(wide)]
 
 
 def _factors(i: Instruction) -> list[int]:
     """Registers of the two matrices that are multiplied; the sums that are added to are none."""
     left, right = (2, 1) if "1688" in i.name and "TF32" not in i.name else (4, 2)
-    found = [(_REGISTER.match(token), count) for token, count in zip(_tokens(i)[1:3], (left, right), strict=False)]
+    found = [(_REGISTER.match(token), count) for token, count in zip(tokens(i)[1:3], (left, right), strict=False)]
     return [int(first[1]) + k for first, count in found if first for k in range(count)]
 
 

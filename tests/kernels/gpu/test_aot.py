@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from alikit.kernels import aot, binary, elf, plan, sass
+from alikit.kernels import aot, binary, elf, findings, plan, sass
 from alikit.kernels.launch import Launch, jit, tl
+from alikit.kernels.rows import OPERANDS, widths_of
 
 pytest.importorskip("triton", reason="Triton (Linux only) is not installed")
 
@@ -18,6 +19,8 @@ class Sizes:
     K: int
     dot: str
     BM: int = 64
+    pitch: int = 64
+    w_pitch: int = 64
 
     @property
     def steps(self) -> int:
@@ -25,20 +28,20 @@ class Sizes:
 
 
 @jit
-def conv_like(a_ptr, b_ptr, y_ptr, G: tl.constexpr, BN: tl.constexpr):
+def conv_like(a_ptr, w_ptr, y_ptr, G: tl.constexpr, BN: tl.constexpr):
     BM: tl.constexpr = G.BM
     m, n, k = tl.arange(0, BM), tl.arange(0, BN), tl.arange(0, 32)
     acc = tl.zeros((BM, BN), tl.float32)
     for step in range(G.steps):
         a = tl.load(a_ptr + m[:, None] * G.K + step * 32 + k[None, :])
-        b = tl.load(b_ptr + (step * 32 + k)[:, None] * BN + n[None, :])
+        b = tl.load(w_ptr + (step * 32 + k)[:, None] * BN + n[None, :])
         acc = tl.dot(a, b, acc, input_precision="ieee" if G.dot == "fp32" else "tf32")
     tl.store(y_ptr + m[:, None] * BN + n[None, :], acc)
 
 
 def matmul(dot: str, columns: int, unaligned: tuple[str, ...] = ()) -> Launch:
     kind = "*bf16" if dot == "bf16" else "*fp32"
-    signature = (("a_ptr", kind), ("b_ptr", kind), ("y_ptr", "*fp32"), ("G", "constexpr"), ("BN", "constexpr"))
+    signature = (("a_ptr", kind), ("w_ptr", kind), ("y_ptr", "*fp32"), ("G", "constexpr"), ("BN", "constexpr"))
     constants = (("G", Sizes(256, dot)), ("BN", columns))
     return Launch(conv_like, (1, 1, 1), signature, constants, unaligned, 4, 3)
 
@@ -68,15 +71,26 @@ def test_a_good_kernel_has_no_faults(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_narrow_copies_and_missing_tensor_cores_are_faults() -> None:
-    (narrow,) = aot.row(matmul("bf16", 64, ("a_ptr",)), 80).faults
-    assert "16 bytes" in narrow
-    (narrow,) = aot.row(matmul("bf16", 64, ("a_ptr",))._replace(constants=LONG), 80).faults
-    assert "16 bytes" in narrow
+    for name in ("a_ptr", "w_ptr"):
+        (narrow,) = aot.row(matmul("bf16", 64, (name,)), 80).faults
+        assert f"{name} is not brought by 16 bytes" in narrow
+        (narrow,) = aot.row(matmul("bf16", 64, (name,))._replace(constants=LONG), 80).faults
+        assert f"{name} is not brought by 16 bytes" in narrow
     assert aot.row(matmul("bf16", 64)._replace(constants=LONG), 80).faults == []
     plain = aot.examine(matmul("fp32", 32), 80)
     assert plain.tensor == {}
     assert aot.row(matmul("fp32", 32), 80).faults == []
-    assert "no HMMA" in sass.faults(plain, 80, "tf32", set())
+    assert "no HMMA" in sass.faults(plain, 80, "tf32", {})
+
+
+@pytest.mark.slow
+def test_a_narrow_activation_is_seen_where_weights_may_be_narrow() -> None:
+    """A first layer of three channels in tf32: its weights come by 4 bytes, its images must not."""
+    launches = plan.loads(plan.FILE.read_text())[plan.Step("svhn", "tf32", 80)]
+    record = next(r for r in launches if r.name == "conv_window" and widths_of(r)["w_ptr"] == 4)
+    assert aot.row(record, 80).faults == []
+    (fault,) = aot.row(record._replace(unaligned=("a_ptr",)), 80).faults
+    assert "a_ptr is not brought by 16 bytes at once: {4:" in fault
 
 
 @pytest.mark.slow
@@ -84,10 +98,10 @@ def test_spills_and_too_much_shared_memory_are_faults() -> None:
     facts = aot.examine(matmul("fp32", 256), 86)  # 64 x 256 sums in 128 threads, and the operands beside them
     assert facts.stack > 0
     assert facts.spills > 0
-    assert "local memory" in sass.faults(facts, 86, "fp32", set())[0]
+    assert "local memory" in sass.faults(facts, 86, "fp32", {})[0]
     fits = facts._replace(stack=0, spills=0, shared=99 << 10)
-    assert sass.faults(fits, 86, "fp32", set()) == []
-    (fault,) = sass.faults(fits._replace(shared=(99 << 10) + 1), 86, "fp32", set())
+    assert sass.faults(fits, 86, "fp32", {}) == []
+    (fault,) = sass.faults(fits._replace(shared=(99 << 10) + 1), 86, "fp32", {})
     assert "shared" in fault
     assert elf.frame_bytes(aot.launch.compiled(matmul("fp32", 256), 86, lines=False).cubin) == facts.stack
 
@@ -125,25 +139,35 @@ def test_what_is_no_cubin_has_no_frame() -> None:
 
 
 def test_operands_come_by_16_bytes_or_as_their_pixels_allow() -> None:
-    """Narrow loads are forgiven only where pixels lie so, and never of both operands."""
-    facts = sass.Facts(40, 0, 0, 1024, {"HMMA": 4}, {16: 2}, {}, {}, {16: 4, 4: 2}, 5000)
-    assert sass.faults(facts, 80, "tf32", {16, 4}) == []
-    for fed, widths in (({16: 4, 4: 2}, {16}), ({16: 4, 4: 2}, {16, 8}), ({4: 6}, {16, 4}), ({}, {16})):
-        (fault,) = sass.faults(facts._replace(fed=fed), 80, "tf32", widths)
-        assert "16 bytes" in fault
+    """Narrow loads are forgiven only of the operand whose pixels lie so, and each operand must be seen to come."""
+    facts = sass.Facts(40, 0, 0, 1024, {"HMMA": 4}, {16: 2}, {}, {}, {"a": {16: 4}, "w": {4: 2}}, 5000)
+    assert sass.faults(facts, 80, "tf32", {"a": 16, "w": 4}) == []
+    assert sass.faults(facts._replace(fed={"a": {16: 4}, "w": {16: 2}}), 80, "tf32", {"a": 16, "w": 4}) == []
+    assert sass.faults(facts, 80, "tf32", {}) == []
+    for fed, wrong in (
+        ({"a": {16: 4}, "w": {8: 2}}, "w"),
+        ({"a": {16: 4, 4: 1}, "w": {4: 2}}, "a"),
+        ({"w": {4: 2}}, "a"),
+        ({"a": {16: 4}}, "w"),
+        ({"a": {16: 4}, "w": {4: 2}, "": {4: 1}}, "an operand"),
+    ):
+        (fault,) = sass.faults(facts._replace(fed=fed), 80, "tf32", {"a": 16, "w": 4})
+        assert fault.startswith(f"{wrong} is not brought by 16 bytes"), fed
 
 
 def test_only_where_pixels_lie_so_may_operands_come_narrow() -> None:
-    """Weights of two or three channels that Adam keeps in float32, and the gradient of one logit."""
+    """In tf32 the weights of two or three channels that Adam keeps in float32, and the gradient of one logit."""
+    operands = {pointer for _, pointer, _ in OPERANDS}
     for step, launches in plan.loads(plan.FILE.read_text()).items():
         for record in launches:
-            widths = aot.widths_of(record)
-            if not record.name.startswith("conv"):
-                assert widths == set()
-            elif widths != {16}:
-                product = dict(record.constants)["G"]
-                assert product.pitch == 1 or (step.precision == "tf32" and product.w_pitch in (2, 3))
-                assert widths == {16, 8 if product.w_pitch == 2 else 4}
+            widths, product = widths_of(record), dict(record.constants).get("G")
+            if record.name.startswith("conv"):
+                assert widths.keys() == operands & {name for name, _ in record.runtime}
+            for name, width in widths.items():
+                if name == "w_ptr" and step.precision == "tf32" and product.w_pitch in (2, 3):
+                    assert width == (8 if product.w_pitch == 2 else 4)
+                else:
+                    assert width == (4 if name == "a_ptr" and product.pitch == 1 else 16)
 
 
 def steps() -> dict[plan.Step, list[Launch]]:
@@ -197,6 +221,33 @@ def test_the_command_names_what_is_wrong(plan_file: Path, capsys: Any) -> None:
     assert "unaligned:a_ptr" not in capsys.readouterr().out
     assert aot.main(["--plan", str(plan_file), "--jobs", "1", "--arch", "sm_90"]) == 2
     assert aot.main(["--plan", str(plan_file) + "?"]) == 2
+
+
+def test_write_compiles_only_what_the_file_does_not_know(
+    plan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(findings, "FILE", tmp_path / "findings.json")
+    command = ["--plan", str(plan_file), "--jobs", "1", "--write"]
+    assert aot.main([*command, "--preset", "good"]) == 0
+    before = findings.loads(findings.FILE.read_text())
+    assert before.complete == ["good bf16"]
+    assert len(before.code) == 1
+    compiled = []
+    monkeypatch.setattr(aot, "examine", lambda *item, examine=aot.examine: compiled.append(item) or examine(*item))
+    capsys.readouterr()
+    assert aot.main(command) == 1
+    assert [record.unaligned for record, _ in compiled] == [("a_ptr",)]
+    text = capsys.readouterr().out
+    assert "| bad bf16 | 2 | 2 | 1 |\n| good bf16 | 1 | 1 | 0 |" in text
+    assert "all code of bad bf16, good bf16" in text
+    after = findings.loads(findings.FILE.read_text())
+    assert after.code.items() > before.code.items()
+    assert aot.main(command) == 1
+    assert len(compiled) == 1
+    assert aot.main(command[:-1]) == 1, "without --write all is compiled, or taken from the cache"
+    assert len(compiled) == 3
+    findings.FILE.write_text(findings.dumps(after._replace(triton="2")))
+    assert aot.known() == findings.Findings(aot.launch.triton_version(), [], {}), "another compiler's"
 
 
 def test_what_is_shipped_is_found_by_its_key(plan_file: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from alikit.kernels import aot, findings, launch, plan, sass
 from alikit.kernels.launch import Launch
+from alikit.kernels.rows import judged
 
 pytest.importorskip("triton", reason="Triton (Linux only) is not installed")
 
@@ -46,7 +47,7 @@ def test_every_kernel_was_compiled_as_it_is_now(code: dict[str, Code], found: fi
 
 
 def test_no_kernel_has_a_fault(code: dict[str, Code], found: findings.Findings) -> None:
-    rows = [aot.judged(*item, found.code[name]) for name, item in code.items() if name in found.code]
+    rows = [judged(*item, found.code[name]) for name, item in code.items() if name in found.code]
     assert {f"{row.kernel} sm_{row.arch} {row.sizes}": row.faults for row in rows if row.faults} == {}
     assert {arch for _, arch in code.values()} == set(aot.ARCHS)
 
@@ -86,13 +87,15 @@ def test_a_sample_compiles_to_what_was_found(
         assert [row.facts for row in rows] == [found.code.get(name) for name in names]
 
 
-FACTS = sass.Facts(40, 0, 0, 1024, {"HMMA": 4}, {16: 2}, {16: 1, 4: 3}, {16: 1}, {16: 2}, 5000)
+FACTS = sass.Facts(40, 0, 0, 1024, {"HMMA": 4}, {16: 2}, {16: 1, 4: 3}, {16: 1}, {"a": {16: 2}}, 5000)
 
 
 def test_findings_survive_their_file() -> None:
     wanted = findings.Findings("3.6.0", ["svhn bf16"], {"b": FACTS, "a": FACTS._replace(registers=41)})
     text = findings.dumps(wanted)
     assert findings.loads(text) == wanted
+    again = findings.loads(text.replace(f'"reader": {sass.READER}', '"reader": 0'))
+    assert again == findings.Findings("3.6.0", [], {}), "read otherwise: not known"
     assert [line.partition(":")[0] for line in text.splitlines()[1:-1]] == ['"a"', '"b"']
 
 

@@ -1,4 +1,4 @@
-"""Which loads bring operands, on listings that are short enough to follow by eye."""
+"""Which loads bring operands, and whose, on listings that are short enough to follow by eye."""
 
 import textwrap
 
@@ -9,11 +9,22 @@ from alikit.kernels import sass
 HEAD = "REG:40 STACK:0 SHARED:0 LOCAL:0\n"
 
 
-def fed(lines: str) -> dict[int, int]:
-    """Bytes at once of what brings operands -> how many; a line is an instruction, 16 bytes after the last."""
+PLACES = {0x160: "a", 0x168: "w"}  # where pointers lie in the bank of constants
+
+
+def fed_by(lines: str) -> dict[str, dict[int, int]]:
+    """Pointer -> bytes at once of what brings its operands -> how many; a line is an instruction, 16 bytes after the
+    last."""
     found = textwrap.dedent(lines).strip().splitlines()
     text = "\n".join(f"/*{16 * n:04x}*/  {line} ;  /* 0x0 */" for n, line in enumerate(found))
-    return sass.read(HEAD + text, 0, 0).fed
+    return sass.read(HEAD + text, 0, 0, PLACES).fed
+
+
+def fed(lines: str) -> dict[int, int]:
+    """The same where no address is computed: nobody's."""
+    found = fed_by(lines)
+    assert found.keys() <= {""}
+    return found.get("", {})
 
 
 THROUGH_MEMORY = """
@@ -130,3 +141,52 @@ def test_addresses_are_followed_nowhere() -> None:
         EXIT
     """
     assert fed(lines) == {16: 1}
+
+
+ADDRESSES = """
+    IMAD.WIDE R4, R8, R12, c[0x0][0x160]
+    IADD3 R6, P1, R9, c[0x0][0x168], RZ
+    IADD3.X R7, R10, c[0x0][0x16c], RZ, P1, !PT
+    LDGSTS.E.BYPASS.128 [R3], [R4.64+0x80], P0
+    LDGSTS.E [R3+0x100], [R6.64]
+    HMMA.16816.F32.BF16 R24, R16, R20, RZ
+    EXIT
+"""
+
+
+def test_an_operand_is_of_the_pointer_in_its_address() -> None:
+    assert fed_by(ADDRESSES) == {"a": {16: 1}, "w": {4: 1}}
+    assert fed_by(ADDRESSES.replace("0x168", "0x170")) == {"a": {16: 1}, "": {4: 1}}, "no pointer lies there"
+    assert fed_by(ADDRESSES.replace("R9, c[0x0]", "R4, c[0x0]")) == {"a": {16: 1, 4: 1}, "w": {4: 1}}, "either's"
+    assert fed_by(ADDRESSES.replace("IADD3 R6", "ISETP.GE.AND P2, PT, R6")) == {"a": {16: 1}, "": {4: 1}}
+
+
+def test_pointers_pass_through_uniform_registers() -> None:
+    lines = """
+        ULDC.64 UR4, c[0x0][0x160]
+        LDC.64 R2, c[0x0][0x168]
+        LDCU.128 UR8, c[0x0][0x160]
+        IADD3 R4, P0, R12, UR4, RZ
+        IADD3.X R5, R13, UR5, RZ, P0, !PT
+        IMAD.WIDE R6, R3, 0x2, R2
+        LDG.E.64 R16, desc[UR10][R4.64+UR6]
+        LDGSTS.E [R3], desc[UR8][R6.64]
+        LDGSTS.E.BYPASS.128 [R3], desc[UR8][R14.64+UR10]
+        HMMA.16816.F32.BF16 R24, R16, R20, RZ
+        EXIT
+    """
+    assert fed_by(lines) == {"a": {8: 1}, "w": {16: 1, 4: 1}}
+
+
+def test_a_register_is_of_the_pointer_it_had_last() -> None:
+    lines = """
+        MOV R4, c[0x0][0x160]
+        {last} R4, c[0x0][0x168]
+        LDG.E.64 R16, [R4.64]
+        LDG.E R4, [R4.64]
+        LDG.E.128 R20, [R4.64]
+        HMMA.16816.F32.BF16 R24, R16, R20, RZ
+        EXIT
+    """
+    assert fed_by(lines.format(last="MOV")) == {"w": {8: 1}, "": {16: 1}}, "what was loaded is no address of ours"
+    assert fed_by(lines.format(last="@P0 MOV")) == {"a": {8: 1}, "w": {8: 1}, "": {16: 1}}
