@@ -19,42 +19,52 @@ import argparse
 import hashlib
 import json
 import os
-import subprocess
 import sys
-import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from . import binary, elf, findings, launch, plan, sass
+from . import binary, disassembly, elf, findings, launch, plan, sass
 from .binary import Binary
 from .record import Launch
 from .rows import Row, by_step, judged, sizes_of, summary, table
 from .source import launch_key
 
 ARCHS = (80, 86, 89, 90, 120)
+PART = 20  # launches that a process takes at a time
 
 
-def examine(record: Launch, arch: int) -> sass.Facts:
-    """Compiles a launch for an architecture and reads its machine code; from the cache where that was done before."""
-    made = launch.compiled(record, arch, lines=False, shipped=False)
-    name = hashlib.sha256(made.cubin).hexdigest()
-    path = launch.cache_folder() / f"{name}-read-{sass.READER}.json"
+def examine(records: Sequence[Launch], arch: int) -> list[sass.Facts]:
+    """Compiles launches for an architecture and reads their machine code; from the cache where that was done before."""
+    made = [launch.compiled(record, arch, lines=False, shipped=False) for record in records]
+    kept = {name: _kept(name) for name in map(_name, made)}
+    missing = {name: (one, record) for record, one in zip(records, made, strict=True) if not kept[name := _name(one)]}
+    texts = disassembly.listings([one for one, _ in missing.values()], arch)
+    for (name, (one, record)), text in zip(missing.items(), texts, strict=True):
+        kept[name] = found = _read(text, one, record)
+        binary.write(_path(name), json.dumps(found).encode())
+    return [facts for facts in (kept[_name(one)] for one in made) if facts is not None]
+
+
+def _name(made: Binary) -> str:
+    return hashlib.sha256(made.cubin).hexdigest()
+
+
+def _path(name: str) -> Path:
+    return launch.cache_folder() / f"{name}-read-{sass.READER}.json"
+
+
+def _kept(name: str) -> sass.Facts | None:
     try:
-        return findings.facts(json.loads(path.read_bytes()))
+        return findings.facts(json.loads(_path(name).read_bytes()))
     except (OSError, ValueError, TypeError):
-        facts = _read(made, record)
-        binary.write(path, json.dumps(facts).encode())
-        return facts
+        return None
 
 
-def _read(made: Binary, record: Launch) -> sass.Facts:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "x.cubin"
-        path.write_bytes(made.cubin)
-        command = [launch.tool("cuobjdump"), "--dump-resource-usage", "--dump-sass", str(path)]
-        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+def _read(text: str, made: Binary, record: Launch) -> sass.Facts:
     parameters = zip(record.runtime, elf.parameter_places(made.cubin, made.name), strict=False)
     places = {place: name for (name, kind), place in parameters if kind[0] == "*"}
     return sass.read(text, made.shared, len(made.cubin), places)
@@ -62,20 +72,27 @@ def _read(made: Binary, record: Launch) -> sass.Facts:
 
 def row(record: Launch, arch: int) -> Row:
     """Examines a launch and judges it."""
-    return judged(record, arch, examine(record, arch))
+    return judged(record, arch, *examine([record], arch))
 
 
-def _row_of_code(item: Mapping[str, Any], arch: int) -> Row:
-    """`row` in another process: a launch travels as data."""
-    return row(plan.decode(item), arch)
+def _examine_code(items: Sequence[Mapping[str, Any]], arch: int) -> list[sass.Facts]:
+    """`examine` in another process: launches travel as data."""
+    return examine([plan.decode(item) for item in items], arch)
 
 
 def examine_all(todo: Sequence[tuple[Launch, int]], jobs: int) -> list[Row]:
     """A row for each launch and architecture, in order."""
-    if jobs == 1:
-        return [row(record, arch) for record, arch in todo]
-    with ProcessPoolExecutor(jobs) as pool:
-        return list(pool.map(_row_of_code, [plan.encode(r) for r, _ in todo], [arch for _, arch in todo]))
+    of_arch: dict[int, list[int]] = defaultdict(list)
+    for place, (_, arch) in enumerate(todo):
+        of_arch[arch].append(place)
+    parts = [(places[n : n + PART], arch) for arch, places in of_arch.items() for n in range(0, len(places), PART)]
+    found: dict[int, sass.Facts] = {}
+    with ProcessPoolExecutor(jobs) if jobs > 1 else nullcontext() as pool:
+        code = [[plan.encode(todo[place][0]) for place in places] for places, _ in parts]
+        read = (map if pool is None else pool.map)(_examine_code, code, [arch for _, arch in parts])
+        for (places, _), facts in zip(parts, read, strict=True):
+            found.update(zip(places, facts, strict=True))
+    return [judged(*item, found[place]) for place, item in enumerate(todo)]
 
 
 def examine_missing(todo: Sequence[tuple[Launch, int]], known: findings.Code, jobs: int) -> list[Row]:

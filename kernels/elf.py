@@ -1,9 +1,9 @@
-"""What a cubin (an ELF file) tells of its kernel: its frame in local memory, and where its parameters lie.
+"""What a cubin (an ELF file) tells of its kernel: its frame in local memory, its code, where its parameters lie.
 
 NVIDIA's section .nv.info is a row of attributes: a byte of format, a byte of meaning, then two bytes of value, or in
 format 4 two bytes of length and as many of value. Meaning 0x11 is a function's frame: (symbol, bytes). The section
 .nv.info.NAME is of one kernel: 0x0a where its parameters begin in the bank of constants, (symbol, place, size); 0x17 a
-parameter: (index, number, place behind the beginning, ...).
+parameter: (index, number, place behind the beginning, ...). Its instructions are the section .text.NAME.
 """
 
 from __future__ import annotations
@@ -31,6 +31,14 @@ def parameter_places(cubin: bytes, name: str) -> list[int]:
         numbered = (struct.unpack_from("<HH", value, 4) for meaning, value in found if meaning == PARAMETER)
         return [start + place for _, place in sorted(numbered)]
     except (struct.error, IndexError, ValueError) as error:
+        raise ValueError(f"no cubin: {error}") from error
+
+
+def instructions(cubin: bytes, name: str) -> bytes:
+    """The machine code of the kernel of that name; ValueError as above."""
+    try:
+        return _section(cubin, f".text.{name}".encode())
+    except struct.error as error:
         raise ValueError(f"no cubin: {error}") from error
 
 

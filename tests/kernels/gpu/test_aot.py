@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from alikit.kernels import aot, binary, elf, findings, plan, sass
+from alikit.kernels import aot, binary, disassembly, elf, findings, plan, sass
 from alikit.kernels.launch import Launch, jit, tl
 from alikit.kernels.rows import OPERANDS, widths_of
 
@@ -70,6 +70,19 @@ def test_a_good_kernel_has_no_faults(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("arch", [80, 90])
+def test_kernels_that_are_disassembled_together_read_as_apart(arch: int) -> None:
+    records = [matmul("bf16", 32), matmul("fp32", 32), matmul("bf16", 64)._replace(constants=LONG)]
+    made = [aot.launch.compiled(record, arch, lines=False) for record in records]
+    for one, text in zip(made, disassembly.listings(made, arch), strict=True):
+        apart = disassembly.output("cuobjdump", "--dump-resource-usage", "--dump-sass", content=one.cubin)
+        places = dict(zip(elf.parameter_places(one.cubin, one.name), "abcd", strict=False))
+        assert sass.read(text, 0, 0, places) == sass.read(apart, 0, 0, places)
+        assert text.count("EXIT") == apart.count("EXIT") > 0
+    assert disassembly.listings([], arch) == []
+
+
+@pytest.mark.slow
 def test_narrow_copies_and_missing_tensor_cores_are_faults() -> None:
     for name in ("a_ptr", "w_ptr"):
         (narrow,) = aot.row(matmul("bf16", 64, (name,)), 80).faults
@@ -77,7 +90,7 @@ def test_narrow_copies_and_missing_tensor_cores_are_faults() -> None:
         (narrow,) = aot.row(matmul("bf16", 64, (name,))._replace(constants=LONG), 80).faults
         assert f"{name} is not brought by 16 bytes" in narrow
     assert aot.row(matmul("bf16", 64)._replace(constants=LONG), 80).faults == []
-    plain = aot.examine(matmul("fp32", 32), 80)
+    (plain,) = aot.examine([matmul("fp32", 32)], 80)
     assert plain.tensor == {}
     assert aot.row(matmul("fp32", 32), 80).faults == []
     assert "no HMMA" in sass.faults(plain, 80, "tf32", {})
@@ -95,7 +108,7 @@ def test_a_narrow_activation_is_seen_where_weights_may_be_narrow() -> None:
 
 @pytest.mark.slow
 def test_spills_and_too_much_shared_memory_are_faults() -> None:
-    facts = aot.examine(matmul("fp32", 256), 86)  # 64 x 256 sums in 128 threads, and the operands beside them
+    (facts,) = aot.examine([matmul("fp32", 256)], 86)  # 64 x 256 sums in 128 threads, and the operands beside them
     assert facts.stack > 0
     assert facts.spills > 0
     assert "local memory" in sass.faults(facts, 86, "fp32", {})[0]
@@ -233,10 +246,12 @@ def test_write_compiles_only_what_the_file_does_not_know(
     assert before.complete == ["good bf16"]
     assert len(before.code) == 1
     compiled = []
-    monkeypatch.setattr(aot, "examine", lambda *item, examine=aot.examine: compiled.append(item) or examine(*item))
+    monkeypatch.setattr(
+        aot, "examine", lambda items, arch, examine=aot.examine: compiled.extend(items) or examine(items, arch)
+    )
     capsys.readouterr()
     assert aot.main(command) == 1
-    assert [record.unaligned for record, _ in compiled] == [("a_ptr",)]
+    assert [record.unaligned for record in compiled] == [("a_ptr",)]
     text = capsys.readouterr().out
     assert "| bad bf16 | 2 | 2 | 1 |\n| good bf16 | 1 | 1 | 0 |" in text
     assert "all code of bad bf16, good bf16" in text
