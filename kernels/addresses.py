@@ -43,7 +43,7 @@ def _step(state: Values, i: Instruction, bits: Mapping[int, int]) -> None:
     """What the instruction writes comes from where what it reads comes from; of a pair, the lower half does."""
     named = tokens(i)
     target = next((n for n, token in enumerate(named[:2]) if not re.match(r"U?P(\d|T)", token)), None)
-    first = None if target is None or "SETP" in i.name else _ANY.match(named[target])
+    first = _ANY.match(named[target]) if target is not None else None
     if first is None or target is None:
         return
     constant = _CONSTANT.search(i.rest)

@@ -78,7 +78,7 @@ def test_kernels_that_are_disassembled_together_read_as_apart(arch: int) -> None
         apart = disassembly.output("cuobjdump", "--dump-resource-usage", "--dump-sass", content=one.cubin)
         places = dict(zip(elf.parameter_places(one.cubin, one.name), "abcd", strict=False))
         assert sass.read(text, 0, 0, places) == sass.read(apart, 0, 0, places)
-        assert text.count("EXIT") == apart.count("EXIT") > 0
+        assert text.count(";") == apart.count(";") > 0, "as many instructions"
     assert disassembly.listings([], arch) == []
 
 
@@ -170,6 +170,9 @@ def test_operands_come_by_16_bytes_or_as_their_pixels_allow() -> None:
 
 def test_only_where_pixels_lie_so_may_operands_come_narrow() -> None:
     """In tf32 the weights of two or three channels that Adam keeps in float32, and the gradient of one logit."""
+    assert widths_of(matmul("bf16", 64)) == {"a_ptr": 16, "w_ptr": 16}
+    few = (("G", Sizes(256, "bf16", pitch=12, w_pitch=3)), ("BN", 64))
+    assert widths_of(matmul("bf16", 64)._replace(constants=few)) == {"a_ptr": 8, "w_ptr": 2}
     operands = {pointer for _, pointer, _ in OPERANDS}
     for step, launches in plan.loads(plan.FILE.read_text()).items():
         for record in launches:
