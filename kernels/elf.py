@@ -1,9 +1,10 @@
 """What a cubin (an ELF file) tells of its kernel: its frame in local memory, its code, where its parameters lie.
 
 NVIDIA's section .nv.info is a row of attributes: a byte of format, a byte of meaning, then two bytes of value, or in
-format 4 two bytes of length and as many of value. Meaning 0x11 is a function's frame: (symbol, bytes). The section
-.nv.info.NAME is of one kernel: 0x0a where its parameters begin in the bank of constants, (symbol, place, size); 0x17 a
-parameter: (index, number, place behind the beginning, ...). Its instructions are the section .text.NAME.
+format 4 two bytes of length and as many of value. Meaning 0x11 is a function's frame, (symbol, bytes), and 0x2f its
+registers, (symbol, count). The section .nv.info.NAME is of one kernel: 0x0a where its parameters begin in the bank of
+constants, (symbol, place, size); 0x17 a parameter, (index, number, place behind the beginning, ...). Its instructions
+are the section .text.NAME.
 """
 
 from __future__ import annotations
@@ -11,14 +12,23 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-SIZED, BANK, FRAME, PARAMETER = 4, 0x0A, 0x11, 0x17
+SIZED, BANK, FRAME, PARAMETER, REGISTERS = 4, 0x0A, 0x11, 0x17, 0x2F
 
 
 def frame_bytes(cubin: bytes) -> int:
     """Bytes of local memory that a thread has, of the kernel that has most; ValueError where this is no cubin."""
+    return _most(cubin, FRAME)
+
+
+def registers(cubin: bytes) -> int:
+    """Registers of a thread, of the kernel that has most; ValueError as above."""
+    return _most(cubin, REGISTERS)
+
+
+def _most(cubin: bytes, wanted: int) -> int:
     try:
         info = _section(cubin, b".nv.info")
-        return max(struct.unpack("<II", value)[1] for meaning, value in _attributes(info) if meaning == FRAME)
+        return max(struct.unpack("<II", value)[1] for meaning, value in _attributes(info) if meaning == wanted)
     except (struct.error, IndexError, ValueError) as error:
         raise ValueError(f"no cubin: {error}") from error
 

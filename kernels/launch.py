@@ -30,8 +30,11 @@ __all__ = ["Int64", "Launch", "Launches", "Work", "arch", "compiled", "jit", "la
 MODES = ("cuda", "interpreted", "plan")
 PLAN_ARCH = 90
 #: what ptxas is told where it spills, until it does not: it spills a few registers to fit one more program onto a
-#: multiprocessor, and another weight of registers (5 is its own) mostly ends that
+#: multiprocessor. Another weight of registers (5 is its own) mostly ends that, else a bound that is 8 or 16 above what
+#: it took
 REGISTER_USAGE = (3, 8)
+MORE_REGISTERS = (8, 16)
+MOST_REGISTERS = 255  # that a thread can have
 #: what a process's environment says where kernels are to be interpreted, from its start on
 INTERPRETED = {"TRITON_INTERPRET": "1"}
 
@@ -201,16 +204,24 @@ def tool(name: str) -> str:
 
 def _compile(record: Launch, arch: int, lines: bool) -> Binary:
     made = ask_triton(record, arch, lines=lines)
-    for usage in REGISTER_USAGE:
+    for options in _against_spills(made.asm["cubin"]):
+        again = ask_triton(record, arch, lines=lines, **options)
+        made = min(made, again, key=lambda m: elf.frame_bytes(m.asm["cubin"]))
         if elf.frame_bytes(made.asm["cubin"]) == 0:
             break
-        again = ask_triton(record, arch, lines=lines, ptx_options=f"--register-usage-level={usage}")
-        made = min(made, again, key=lambda m: elf.frame_bytes(m.asm["cubin"]))
     facts = made.metadata
     if facts.global_scratch_size or facts.profile_scratch_size or facts.num_ctas != 1:
         raise RuntimeError(f"{record.name}: needs scratch memory or clusters, which `launch` does not give")
     hidden = ptx.hidden(record.runtime, ptx.parameters(made.asm["ptx"]))
     return Binary(facts.name, made.asm["cubin"], facts.shared, facts.num_warps, hidden, triton_version())
+
+
+def _against_spills(cubin: bytes) -> Iterator[dict[str, Any]]:
+    """Options of the compiler to try one after the other where the cubin that it made by itself spills."""
+    if elf.frame_bytes(cubin) > 0:
+        yield from ({"ptx_options": f"--register-usage-level={usage}"} for usage in REGISTER_USAGE)
+        taken = elf.registers(cubin) // 8 * 8  # registers are dealt out by 8
+        yield from ({"maxnreg": taken + more} for more in MORE_REGISTERS if taken + more <= MOST_REGISTERS)
 
 
 def ask_triton(record: Launch, arch: int, *, lines: bool = True, **more: Any) -> Any:

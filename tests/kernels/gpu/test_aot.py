@@ -128,10 +128,21 @@ class Made(NamedTuple):
     )
 
 
-@pytest.mark.parametrize(
-    ("frames", "tried", "kept"), [((0, 9, 9), 1, 0), ((8, 0, 9), 2, 0), ((8, 16, 0), 3, 0), ((8, 16, 24), 3, 8)]
-)
-def test_what_spills_is_compiled_again(monkeypatch: Any, frames: tuple[int, ...], tried: int, kept: int) -> None:
+SPILLS = [
+    ((0, 9, 9), 60, [""], 0),
+    ((8, 0, 9), 60, ["", "3"], 0),
+    ((8, 16, 0), 60, ["", "3", "8"], 0),
+    ((8, 16, 24, 0), 60, ["", "3", "8", "64"], 0),
+    ((8, 16, 24, 4, 0), 56, ["", "3", "8", "64", "72"], 0),
+    ((8, 16, 24, 4, 12), 240, ["", "3", "8", "248"], 4),
+    ((8, 16, 24), 255, ["", "3", "8"], 8),
+]
+
+
+@pytest.mark.parametrize(("frames", "registers", "tried", "kept"), SPILLS)
+def test_what_spills_is_compiled_again(
+    monkeypatch: Any, frames: tuple[int, ...], registers: int, tried: list[str], kept: int
+) -> None:
     options: list[dict[str, Any]] = []
 
     def ask(record: Launch, arch: int, *, lines: bool, **more: Any) -> Made:
@@ -140,15 +151,29 @@ def test_what_spills_is_compiled_again(monkeypatch: Any, frames: tuple[int, ...]
 
     monkeypatch.setattr(aot.launch, "ask_triton", ask)
     monkeypatch.setattr(elf, "frame_bytes", lambda cubin: cubin)
+    monkeypatch.setattr(elf, "registers", lambda cubin: registers)
     record = Launch(conv_like, (1, 1, 1), (), (), (), 4, 2)
     assert aot.launch._compile(record, 80, False).cubin == kept
-    assert [more.get("ptx_options", "").rpartition("=")[2] for more in options] == ["", "3", "8"][:tried]
+    words = [str(more.get("maxnreg", more.get("ptx_options", ""))) for more in options]
+    assert [word.rpartition("=")[2] for word in words] == tried
+
+
+@pytest.mark.slow
+def test_a_bound_on_registers_ends_what_their_weight_does_not() -> None:
+    """The last layer of a D that learns ten classes: 48 registers of 255, and one of them spilled all the same."""
+    launches = plan.loads(plan.FILE.read_text())[plan.Step("cifar10-labels", "bf16", 89)]
+    (record,) = (r for r in launches if r.name == "conv_window" and dict(r.constants)["G"].channels == 10)
+    assert elf.frame_bytes(aot.launch.ask_triton(record, 89).asm["cubin"]) <= 8
+    row = aot.row(record, 89)
+    assert row.faults == []
+    assert row.facts.registers == elf.registers(aot.launch.compiled(record, 89, lines=False).cubin) <= 64
 
 
 def test_what_is_no_cubin_has_no_frame() -> None:
     for content in (b"", b"\x7fELF", b"\x7fELF" + bytes(60), b"text" * 40):
-        with pytest.raises(ValueError, match="no cubin"):
-            elf.frame_bytes(content)
+        for read in (elf.frame_bytes, elf.registers, lambda c: elf.parameter_places(c, "k")):
+            with pytest.raises(ValueError, match="no cubin"):
+                read(content)
 
 
 def test_operands_come_by_16_bytes_or_as_their_pixels_allow() -> None:
