@@ -51,7 +51,7 @@ def widths_of(record: Launch) -> dict[str, int]:
     pixel to the next, where a wider load could not begin at every pixel (unrounded weights of two or three channels,
     the gradient of a single logit), else 16. Activations and rounded weights are padded. Of other kernels nothing is
     asked."""
-    if not record.name.startswith("conv"):
+    if not record.name.startswith(("conv", "pointwise")):
         return {}
     kinds, constants = dict(record.signature), dict(record.constants)
     return {

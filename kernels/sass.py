@@ -117,8 +117,9 @@ def faults(facts: Facts, arch: int, dot: str, widths: Mapping[str, int]) -> list
 
 
 def _narrow(fed: Mapping[str, Mapping[int, int]], widths: Mapping[str, int]) -> Iterable[str]:
-    """Operands that come otherwise than they may; those that are not seen to come, and what comes from elsewhere."""
-    for name in sorted(widths.keys() | fed.keys()) if widths else ():
+    """Operands that come otherwise than they may, or are not seen to come, and what is not seen whose it is. Vectors that
+    operands are multiplied with on their way (a norm's) are none."""
+    for name in [*widths, *fed.keys() & {""}] if widths else ():
         moved = fed.get(name, {})
         if not moved or moved.keys() - {16, widths.get(name, 16)}:
             yield f"{name or 'an operand'} is not brought by 16 bytes at once: {dict(moved)}"

@@ -182,6 +182,8 @@ def test_operands_come_by_16_bytes_or_as_their_pixels_allow() -> None:
     assert sass.faults(facts, 80, "tf32", {"a": 16, "w": 4}) == []
     assert sass.faults(facts._replace(fed={"a": {16: 4}, "w": {16: 2}}), 80, "tf32", {"a": 16, "w": 4}) == []
     assert sass.faults(facts, 80, "tf32", {}) == []
+    scaled = facts._replace(fed={**facts.fed, "gamma": {4: 1}})
+    assert sass.faults(scaled, 80, "tf32", {"a": 16, "w": 4}) == [], "a vector on the operand's way"
     for fed, wrong in (
         ({"a": {16: 4}, "w": {8: 2}}, "w"),
         ({"a": {16: 4, 4: 1}, "w": {4: 2}}, "a"),
