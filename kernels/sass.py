@@ -117,8 +117,8 @@ def faults(facts: Facts, arch: int, dot: str, widths: Mapping[str, int]) -> list
 
 
 def _narrow(fed: Mapping[str, Mapping[int, int]], widths: Mapping[str, int]) -> Iterable[str]:
-    """Operands that come otherwise than they may, or are not seen to come, and what is not seen whose it is. Vectors that
-    operands are multiplied with on their way (a norm's) are none."""
+    """Operands that come otherwise than they may, or are not seen to come, and what comes from nobody knows where.
+    Vectors that operands are multiplied with on their way (a norm's) are none."""
     for name in [*widths, *fed.keys() & {""}] if widths else ():
         moved = fed.get(name, {})
         if not moved or moved.keys() - {16, widths.get(name, 16)}:
