@@ -166,7 +166,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not todo:
         print("the plan holds no such step", file=sys.stderr)
         return 2
-    rows = examine_missing(todo, known().code if args.write else {}, args.jobs)
+    # what is shipped must be there, so that it is compiled by all processes
+    rows = examine_missing(todo, known().code if args.write and not args.ship else {}, args.jobs)
     print(table(rows))
     wrong = [r for r in rows if r.faults]
     of_key = dict(zip((findings.key(*item) for item in todo), rows, strict=True))

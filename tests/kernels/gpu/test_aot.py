@@ -204,7 +204,7 @@ def test_only_where_pixels_lie_so_may_operands_come_narrow() -> None:
     for step, launches in plan.loads(plan.FILE.read_text()).items():
         for record in launches:
             widths, product = widths_of(record), dict(record.constants).get("G")
-            if record.name.startswith("conv"):
+            if record.name.startswith(("conv", "pointwise")):
                 assert widths.keys() == operands & {name for name, _ in record.runtime}
             for name, width in widths.items():
                 if name == "w_ptr" and step.precision == "tf32" and product.w_pitch in (2, 3):
@@ -291,6 +291,10 @@ def test_write_compiles_only_what_the_file_does_not_know(
     assert len(compiled) == 1
     assert aot.main(command[:-1]) == 1, "without --write all is compiled, or taken from the cache"
     assert len(compiled) == 3
+    monkeypatch.setattr(aot, "ship", lambda todo: {80: 10**7})
+    assert aot.main([*command, "--ship"]) == 1
+    assert len(compiled) == 5
+    assert "sm_80: 10.00 MB" in capsys.readouterr().out
     findings.FILE.write_text(findings.dumps(after._replace(triton="2")))
     assert aot.known() == findings.Findings(aot.launch.triton_version(), [], {}), "another compiler's"
 
