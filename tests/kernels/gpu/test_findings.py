@@ -23,7 +23,7 @@ pytest.importorskip("triton", reason="Triton (Linux only) is not installed")
 
 CONVOLUTIONS = 6  # more of the sample: they have the most shapes
 REQUIRED = {"svhn bf16", "svhn tf32"}  # other presets are judged as soon as they are in the file
-SHORT = 16  # bytes of local memory under another compiler
+SHORT = 8  # bytes of local memory under another compiler
 Code = tuple[Launch, int]
 
 
@@ -75,8 +75,9 @@ def test_the_sample_has_each_kernel_and_each_architecture(code: dict[str, Code])
 def test_a_sample_compiles_to_what_was_found(
     code: dict[str, Code], found: findings.Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another compiler than that of the findings shares registers out in its own way: it may be a few bytes short where
-    tiles were chosen by the first (Triton 3.9: 8 bytes in some convolutions). All else holds there, too."""
+    """Another compiler than that of the findings shares registers out in its own way: it may be a register or two short
+    where tiles were chosen by the first, though Triton 3.9 was in none of a hundred convolutions since what spills is
+    compiled with bounds on registers. All else holds there, too."""
     monkeypatch.setenv("ALIKIT_CACHE", str(tmp_path))
     names = sample(code)
     rows = aot.examine_all([code[name] for name in names], 2)
