@@ -17,7 +17,7 @@ The contract that every kernel keeps:
 #: Every kernel by its public name: the module that holds it is the same in every twin.
 KERNELS = {
     "activation": ("apply_activation", "bias_activation_grad", "dropout", "scale_rows"),
-    "adam": ("adam_step", "moving_average"),
+    "adam": ("adam_step", "adam_steps", "moving_average"),
     "batch": ("gather_batch",),
     "clock": ("record_step",),
     "conv": ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "conv2d_backward"),

@@ -22,6 +22,7 @@ def test_a_step_of_another_preset_is_planned_too(preset: str) -> None:
     """`record_step` refuses whatever is computed beside our kernels."""
     launches = record_step(preset, "tf32")
     assert {launch.name for launch in launches} >= {"adam_kernel", "adversarial_losses_kernel", "record_step_kernel"}
+    assert [launch.name for launch in launches].count("adam_kernel") == 1  # of both players
     assert all(launch.work.read + launch.work.written > 0 for launch in launches)
 
 
