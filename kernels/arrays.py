@@ -47,14 +47,17 @@ class NormState(NamedTuple):
 
     x        (N, ..., C) its input;  gamma, beta, mean, inv_std: (C,)
     slope    of the leaky ReLU;  dropout: what followed it, or None
+
+    Without a norm, the four None, x is what leaky ReLU and dropout gave: the sign of a kept number is that of a. Of the
+    sums over a gradient passed through there is then but one, the gradient of the bias: (K, 1, C) for (K, 2, C).
     """
 
     x: Array
-    gamma: Array
-    beta: Array
-    mean: Array
-    inv_std: Array
-    slope: float
+    gamma: Array | None = None
+    beta: Array | None = None
+    mean: Array | None = None
+    inv_std: Array | None = None
+    slope: float = 1.0
     dropout: Dropout | None = None
 
 

@@ -3,6 +3,8 @@
     g = gy * keep / (1 - rate) * (1 if a > 0 else slope),   a = gamma * (x - mean) * inv_std + beta
     sums per cotangent and channel: sum g, sum g * (x - mean)
 
+Without a norm, a is what a convolution gave with its bias, and sum g the bias's gradient.
+
 Done block by block: by the norm's own gradient on all of gy, or by the convolution that computes gy, while it is in
 cache. Rows of few channels are treated several at a time, since an inner loop of 32 elements would cost more in its
 overhead than in its arithmetic.
@@ -32,7 +34,7 @@ def tiled(vectors: np.ndarray, times: int) -> np.ndarray:
 class Through:
     """Works on matrices of `width` columns, `fold` pixels a row: what `matrix` makes of an array.
 
-    state   of the batch norm;  unit: pixels that any stretch of rows is made of
+    state   of the batch norm, if there is one;  unit: pixels that any stretch of rows is made of
     y       the norm's output, where it is at hand: its sign spares computing a again
     """
 
@@ -40,15 +42,18 @@ class Through:
         self.channels = state.x.shape[-1]
         self.fold = fold(unit, self.channels)
         self.x = self.matrix(state.x)
+        self.normed = state.gamma is not None
+        y = state.x if y is None and not self.normed else y
         self.y = None if y is None else self.matrix(y)
         self.slope = state.slope
         self.keep, self.factor = None, 1.0
         if state.dropout is not None:
             self.keep = keep_mask(state.dropout, state.x.size).reshape(self.x.shape)
             self.factor = 1 / (1 - state.dropout.rate)
-        # kept values grow by a positive factor, which may be drawn into the affine part
-        vectors = state.mean, state.gamma * state.inv_std * self.factor, state.beta * self.factor
-        self.mean, self.scale, self.beta = (tiled(v.astype(self.x.dtype), self.fold) for v in vectors)
+        if state.gamma is not None and state.beta is not None and state.mean is not None:
+            # kept values grow by a positive factor, which may be drawn into the affine part
+            vectors = state.mean, state.gamma * state.inv_std * self.factor, state.beta * self.factor
+            self.mean, self.scale, self.beta = (tiled(v.astype(self.x.dtype), self.fold) for v in vectors)
         self.parts: dict[tuple[int, int, int], np.ndarray] = {}
 
     def matrix(self, array: np.ndarray) -> np.ndarray:
@@ -63,19 +68,22 @@ class Through:
         """
         rows, width = pairs[0][1].shape
         for k, _, _ in pairs:
-            self.parts.setdefault((k, columns.start or 0, part), np.zeros((2, width)))
+            self.parts.setdefault((k, columns.start or 0, part), np.zeros((1 + self.normed, width)))
         step = max(1, BLOCK // width)
         for a in range(0, rows, step):
             here, there = slice(a, min(a + step, rows)), slice(start + a, start + min(a + step, rows))
             x = self.x[there, columns]
-            centred = np.subtract(x, self.mean[columns], out=scratch("centred", x.shape, x.dtype))
+            centred = x
+            if self.normed:
+                centred = np.subtract(x, self.mean[columns], out=scratch("centred", x.shape, x.dtype))
             factor = self._factor(centred, there, columns)
             for i, (k, gy, g) in enumerate(pairs):
                 block = np.multiply(gy[here], factor, out=g[here])
-                product = centred if i == len(pairs) - 1 else scratch("product", x.shape, x.dtype)
                 sums = self.parts[k, columns.start or 0, part]
                 sums[0] += column_sums(block)
-                sums[1] += column_sums(np.multiply(centred, block, out=product))
+                if self.normed:
+                    product = centred if i == len(pairs) - 1 else scratch("product", x.shape, x.dtype)
+                    sums[1] += column_sums(np.multiply(centred, block, out=product))
 
     def _factor(self, centred: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
         """d y / d a of a block, in scratch."""
@@ -91,9 +99,10 @@ class Through:
         return factor
 
     def sums(self, count: int) -> np.ndarray:
-        """(count, 2, C) float64: of each cotangent sum g and sum g * (x - mean), parts added in their order."""
-        found = np.zeros((count, 2, self.channels))
+        """(count, 2, C) float64: of each cotangent sum g and sum g * (x - mean), parts added in their order; without a
+        norm (count, 1, C)."""
+        found = np.zeros((count, 1 + self.normed, self.channels))
         for (k, start, _), part in sorted(self.parts.items()):
             width = part.shape[1] // self.fold
-            found[k, :, start : start + width] += part.reshape(2, self.fold, width).sum(axis=1)
+            found[k, :, start : start + width] += part.reshape(len(part), self.fold, width).sum(axis=1)
         return found
