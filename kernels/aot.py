@@ -101,7 +101,7 @@ def widths_of(record: Launch) -> set[int]:
     """Bytes by which a convolution's operands may come: 16, or what divides 16 and the bytes from one pixel to the
     next, where a wider load could not begin at every pixel: unrounded weights of two or three channels, the gradient
     of a single logit. Activations and rounded weights are padded. Of other kernels nothing is asked."""
-    if not record.name.startswith("conv"):
+    if not record.name.startswith(("conv", "pointwise")):
         return set()
     kinds, constants = dict(record.signature), dict(record.constants)
     bytes_apart = [
