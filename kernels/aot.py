@@ -100,7 +100,8 @@ def dot_of(record: Launch) -> str:
 def widths_of(record: Launch) -> set[int]:
     """Bytes by which a convolution's operands may come: 16, or what divides 16 and the bytes from one pixel to the
     next, where a wider load could not begin at every pixel: unrounded weights of two or three channels, the gradient
-    of a single logit. Activations and rounded weights are padded. Of other kernels nothing is asked."""
+    of a single logit. Activations and rounded weights are padded. What a 1x1 layer normalises its input by, float32
+    vectors, Triton may copy ahead with the operands, 4 bytes at once. Of other kernels nothing is asked."""
     if not record.name.startswith(("conv", "pointwise")):
         return set()
     kinds, constants = dict(record.signature), dict(record.constants)
@@ -108,7 +109,8 @@ def widths_of(record: Launch) -> set[int]:
         getattr(constants.get(name), pitch, 16) * (2 if kinds.get(pointer) == "*bf16" else 4)
         for name, pointer, pitch in OPERANDS
     ]
-    return {16, *(math.gcd(16, apart) for apart in bytes_apart)}
+    vectors = {4} if record.name == "pointwise_window" else set()
+    return {16, *(math.gcd(16, apart) for apart in bytes_apart)} | vectors
 
 
 def sizes_of(record: Launch) -> str:

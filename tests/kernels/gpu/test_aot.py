@@ -138,8 +138,10 @@ def test_only_where_pixels_lie_so_may_operands_come_narrow() -> None:
     for step, launches in plan.loads(plan.FILE.read_text()).items():
         for record in launches:
             widths = aot.widths_of(record)
-            if not record.name.startswith("conv"):
+            if not record.name.startswith(("conv", "pointwise")):
                 assert widths == set()
+            elif record.name == "pointwise_window":
+                assert widths == {16, 4}
             elif widths != {16}:
                 product = dict(record.constants)["G"]
                 assert product.pitch == 1 or (step.precision == "tf32" and product.w_pitch in (2, 3))
