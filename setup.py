@@ -6,6 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+NUMBA = "numba>=0.61"  # compiles the CPU kernels' elementwise passes; without it they are NumPy's
 
 setup(
     name="alikit",
@@ -37,12 +38,14 @@ setup(
         "cuda12": ["cupy-cuda12x[ctk]>=14", "ml_dtypes>=0.5", 'triton>=3.6; sys_platform == "linux"'],
         "cuda13": ["cupy-cuda13x[ctk]>=14", "ml_dtypes>=0.5", 'triton>=3.6; sys_platform == "linux"'],
         "eval": ["scikit-learn>=1.4", "matplotlib>=3.8"],
-        "bench": ["torch>=2.6"],
+        "fast": [NUMBA],
+        "bench": ["torch>=2.6", NUMBA],
         "dev": [
             "pytest>=8",
             "hypothesis>=6.100",
             "ruff>=0.6",
             "mypy>=1.11",
+            NUMBA,
             "ml_dtypes>=0.5",
             "scikit-learn>=1.4",
             "matplotlib>=3.8",

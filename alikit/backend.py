@@ -10,10 +10,14 @@ import numpy as np
 from alikit.errors import DeviceError, UsageError
 from alikit.kernels import device, graph
 from alikit.kernels.arrays import array_module as array_module
+from alikit.kernels.cpu import passes
 from alikit.kernels.cpu.parallel import set_threads as set_threads
 from alikit.kernels.device import from_host as from_host
 from alikit.kernels.device import zeros as zeros
 from alikit.kernels.graph import Memory as Memory
+
+#: "fused" where Numba compiles the CPU's elementwise passes, else "plain"
+CPU_PASSES = passes.CHOSEN
 
 PRECISIONS = {"cpu": ("fp32",), "cuda": ("fp32", "tf32", "bf16")}
 

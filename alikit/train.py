@@ -156,7 +156,7 @@ def _train(options: argparse.Namespace) -> int:
     if options.dry_run:
         return _dry_run(config, folder, reason)
     say = (lambda _: None) if options.quiet else print
-    say(f"device: {config.device} ({reason}), {threads} threads, {config.precision}{_blas_note(options)}")
+    say(f"device: {config.device} ({reason}), {threads} threads, {config.precision}{_cpu_note(config, options)}")
     dataset = session.open_training_data(config, options.quiet)
     run, held = session.start(config, dataset, folder, saved, options.quiet)
     say(f"data: {run.feed.order.n:,} of {dataset.name} {dataset.split} ({dataset.source}); held out: {held}")
@@ -197,8 +197,15 @@ def _test_error(run: Run, exam: Exam) -> str:
     return "" if error is None else classes.error_table(error, exam, run.step)
 
 
-def _blas_note(options: argparse.Namespace) -> str:
-    return f", OPENBLAS_CORETYPE={options.coretype} set for this AMD processor" if options.coretype else ""
+def _cpu_note(config: Config, options: argparse.Namespace) -> str:
+    """What makes this CPU fast, or could: compiled passes, the BLAS kernels chosen."""
+    from alikit import backend
+
+    if config.device != "cpu":
+        return ""
+    passes = "compiled by Numba" if backend.CPU_PASSES == "fused" else 'on NumPy (faster: pip install "alikit[fast]")'
+    blas = f", OPENBLAS_CORETYPE={options.coretype} set for this AMD processor" if options.coretype else ""
+    return f", elementwise passes {passes}{blas}"
 
 
 def _beginning(run: Run, saved: Saved | None) -> str:

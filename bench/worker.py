@@ -28,7 +28,7 @@ class Worker:
 
     def describe(self) -> dict[str, Any]:
         """What there is to measure, and with which libraries."""
-        libraries = {name: version_of(name) for name in ("numpy", "torch") if name in sys.modules}
+        libraries = {name: version_of(name) for name in ("numpy", "numba", "torch") if name in sys.modules}
         environment = {k: v for k, v in os.environ.items() if k.startswith(LIBRARIES)}
         load = self.workload
         return {

@@ -17,6 +17,7 @@ DOORS = ("alikit/backend.py", "alikit/ops/_dispatch.py")  # to the kernels
 LIBRARIES = {
     "cupy": ("kernels/", "alikit/backend.py"),
     "torch": ("bench/", "tests/bench/"),
+    "numba": ("kernels/",),
     "triton": ("kernels/", "tests/kernels/gpu/"),
 }
 

@@ -5,7 +5,7 @@
     maxout       maximum over `pieces` adjacent channels (method 2.3); the first wins a tie
     dropout      y * keep / (1 - rate), keep ~ Bernoulli(1 - rate): 16 random bits an element
 
-Within a layer all of this rides on the convolution: `epilogue.py`. The passes themselves are in `elementwise.py`.
+Within a layer all of this rides on the convolution: `epilogue.py`. The passes themselves are in `passes/`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..arrays import Activation, Dropout, check_activation, check_bias, check_contiguous, check_dropout, stacked
-from .elementwise import activate, column_sums, drop_, keep_mask, maxout, slabs, slopes
-from .parallel import scratch, split
+from . import passes
+from .masks import keep_mask
+from .parallel import split
 
 
 def apply_activation(
@@ -34,16 +35,19 @@ def apply_activation(
     y = np.empty((*x.shape[:-1], x.shape[-1] // pieces), x.dtype)
     winner = np.empty(y.shape, np.uint8) if activation.name == "maxout" else None
     keep = keep_mask(dropout, y.size).reshape(y.shape) if dropout else None
+    width = x.shape[-1] if bias is None else bias.size  # an untied bias has a number for each pixel and channel
+    flat_bias = None if bias is None else bias.reshape(-1)
 
     def share(start: int, stop: int, _part: int) -> None:
+        mine = y[start:stop]
         if winner is None:
-            np.copyto(y[start:stop], x[start:stop])
-            activate(y[start:stop], bias, activation)
+            np.copyto(mine, x[start:stop])
+            passes.activate(mine.reshape(-1, width), flat_bias, activation)
         else:
-            biased = x[start:stop] if bias is None else x[start:stop] + bias
-            maxout(biased, pieces, y[start:stop], winner[start:stop])
+            matrices = (a[start:stop].reshape(-1, width // pieces) for a in (y, winner))
+            passes.maxout(x[start:stop].reshape(-1, width).copy(), flat_bias, pieces, *matrices)
         if dropout is not None and keep is not None:
-            drop_(y[start:stop], keep[start:stop], dropout.rate)
+            passes.drop(mine.reshape(-1), keep[start:stop].reshape(-1), dropout.rate)
 
     split(share, len(x), work=4 * x.size)
     return y, winner
@@ -75,16 +79,17 @@ def bias_activation_grad(
     keep = keep_mask(dropout, y.size).reshape(y.shape) if dropout else None
     sums: dict[int, np.ndarray] = {}
 
+    rate = dropout.rate if dropout else 0.0
+
     def share(start: int, stop: int, part: int) -> None:
-        for rows in slabs(y[start:stop]):
-            here = slice(start + rows.start, start + rows.stop)
-            factor = _derivative(y[here], activation, None if keep is None else keep[here], dropout)
-            for k in range(count):
-                there = slice(k * n + here.start, k * n + here.stop)
-                if winner is None:
-                    np.multiply(gy[there], factor, out=gx[there])
-                else:
-                    _to_winners(gy[there], factor, winner[here], activation.pieces, gx[there])
+        mask = None if keep is None else keep[start:stop].reshape(-1)
+        for k in range(count):
+            there = slice(k * n + start, k * n + stop)
+            g, out = gy[there].reshape(-1), gx[there].reshape(-1, activation.pieces)
+            if winner is None:
+                passes.activation_grad(g, y[start:stop].reshape(-1), activation, mask, rate, out.reshape(-1))
+            else:
+                passes.maxout_grad(g, winner[start:stop].reshape(-1), activation.pieces, mask, rate, out)
         if bias_shape is not None:
             sums[part] = _bias_grad(gx[start:stop], bias_shape)
 
@@ -92,39 +97,10 @@ def bias_activation_grad(
     return gx, sum((sums[part] for part in range(1, parts)), sums[0]) if bias_shape is not None else None
 
 
-def _derivative(
-    y: np.ndarray, activation: Activation, keep: np.ndarray | None, dropout: Dropout | None
-) -> np.ndarray | float:
-    """d(dropout(activation(a)))/da by y, but for maxout's winners; in this thread's scratch where it is an array."""
-    scale = 1 / (1 - dropout.rate) if dropout else 1.0
-    if activation.name == "leaky_relu":
-        factor = slopes(y, activation.value)
-    elif activation.name == "sigmoid":
-        undropped = np.multiply(y, 1 / scale, out=scratch("undropped", y.shape, y.dtype))
-        factor = np.subtract(1, undropped, out=scratch("act", y.shape, y.dtype))
-        factor *= undropped
-    elif keep is None:
-        return 1.0
-    else:
-        return np.multiply(keep, y.dtype.type(scale), out=scratch("act", y.shape, y.dtype))
-    if keep is not None:
-        factor *= keep
-        factor *= scale
-    return factor
-
-
-def _to_winners(gy: np.ndarray, factor: np.ndarray | float, winner: np.ndarray, pieces: int, out: np.ndarray) -> None:
-    """out: (..., C) <- gy * factor: (..., C / pieces) at the winners, 0 elsewhere."""
-    g = gy if isinstance(factor, float) else np.multiply(gy, factor, out=scratch("winners", gy.shape, gy.dtype))
-    groups = out.reshape(*gy.shape, pieces)
-    for piece in range(pieces):
-        np.multiply(g, winner == piece, out=groups[..., piece])
-
-
 def _bias_grad(gx: np.ndarray, bias_shape: tuple[int, ...]) -> np.ndarray:
     if len(bias_shape) == 3:
         return gx.sum(axis=0)
-    return column_sums(gx.reshape(-1, gx.shape[-1])).astype(gx.dtype)
+    return passes.column_sums(gx.reshape(-1, gx.shape[-1])).astype(gx.dtype)
 
 
 def dropout(x: np.ndarray, dropout: Dropout, *, first: int = 0) -> np.ndarray:
@@ -141,10 +117,8 @@ def dropout(x: np.ndarray, dropout: Dropout, *, first: int = 0) -> np.ndarray:
     keep, flat_x, flat_y = keep_mask(dropout, first + x.size)[first:], x.reshape(-1), y.reshape(-1)
 
     def share(start: int, stop: int, _part: int) -> None:
-        for rows in slabs(flat_x[start:stop]):
-            here = slice(start + rows.start, start + rows.stop)
-            np.multiply(flat_x[here], keep[here], out=flat_y[here])
-            flat_y[here] *= 1 / (1 - dropout.rate)
+        np.copyto(flat_y[start:stop], flat_x[start:stop])
+        passes.drop(flat_y[start:stop], keep[start:stop], dropout.rate)
 
     split(share, x.size, work=10 * x.size, align=16)
     return y

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from . import passes
 from .parallel import BLOCK, scratch, split, threads
 
 
@@ -60,7 +61,7 @@ def adam_step(
             here = slice(a, min(a + BLOCK, stop))
             with np.errstate(all="ignore"):  # of this thread; what is not finite is reported by the caller, by name
                 g = _gradient(grads, bounds, here, norms[part])
-                _update(g, out[here], out_m[here], out_v[here], rate, beta1, beta2, eps)
+                passes.adam(g, out[here], out_m[here], out_v[here], rate, beta1, beta2, eps)
 
     split(share, out.size, work=10 * out.size, align=16)
     for low, a, b in zip(out_low or (), bounds[:-1], bounds[1:], strict=out_low is not None):
@@ -118,24 +119,6 @@ def _piece(g: np.ndarray, a: int, b: int) -> np.ndarray:
     for part in parts[1:]:
         total += part
     return total
-
-
-def _update(
-    g: np.ndarray, p: np.ndarray, m: np.ndarray, v: np.ndarray, rate: float, beta1: float, beta2: float, eps: float
-) -> None:
-    t = scratch("adam", g.shape, p.dtype)
-    np.multiply(g, 1 - beta1, out=t)
-    m *= beta1
-    m += t
-    np.multiply(g, g, out=t)
-    t *= 1 - beta2
-    v *= beta2
-    v += t
-    np.sqrt(v, out=t)
-    t += eps
-    np.divide(m, t, out=t)
-    t *= rate
-    p -= t
 
 
 def moving_average(x: np.ndarray, *, out: np.ndarray, rate: float) -> None:

@@ -5,10 +5,10 @@
     gw[o,i,j,c]  = sum_{n,a,b} gy[n,a,b,o] x[n, s a + i, s b + j, c]
 
 Each is one matrix product on a chunk of the batch small enough to stay in cache (`patches.py`), threads taking shares
-of the batch. Where the kernel covers the image the whole layer is one dense product, and threads take shares of the
-channels. The input gradient has two forms: scattering the product's columns (many channels), or gathering windows of
-gy with all stride phases stacked in one product (few channels): `gather_is_cheaper` chooses. What else a layer does to
-the product is done to each chunk of it while it is in cache (`epilogue.py`).
+of the batch. Where the kernel covers the image the whole layer is one dense product. The input gradient has two forms:
+scattering the product's columns (many channels), or gathering windows of gy with all stride phases stacked in one
+product (few channels): `gather_is_cheaper` chooses. What else a layer does to the product is done to each chunk of it
+while it is in cache (`epilogue.py`).
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def _conv2d(x: np.ndarray, w: np.ndarray, stride: int, riders: Riders, dtype: ty
 
     def chunk(start: int, stop: int, part: int) -> None:
         columns = im2col(x[start:stop], w.shape[1:3], (stride, stride))
-        rows, channels = slice(start, stop), slice(0, o)
-        out = epilogue.target(rows, channels, o)
+        rows = slice(start, stop)
+        out = epilogue.target(rows, o)
         np.matmul(columns, w_columns, out=out.reshape(-1, o))
-        epilogue.finish(out, rows, channels, part)
+        epilogue.finish(out, rows, part)
 
     by_images(chunk, n, oh * ow * k * x.itemsize, n * oh * ow * (k * o / 8 + k + 10 * o))
     return epilogue.result(dtype)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arrays import LINEAR, Activation, Dropout, NormState, check_epilogue
-from .elementwise import activate, cotangents, drop_, keep_mask, maxout
+from . import passes
+from .masks import cotangents, keep_mask
 from .moments import Moments, merge_moments
 from .parallel import scratch
 from .through import Through
@@ -42,47 +43,44 @@ class Epilogue:
         self.y = np.empty((*shape[:-1], shape[-1] // riders.activation.pieces), dtype)
         self.winner = np.empty(self.y.shape, np.uint8) if riders.activation.name == "maxout" else None
         self.keep = keep_mask(riders.dropout, self.y.size).reshape(self.y.shape) if riders.dropout else None
-        self.moments: dict[tuple[int, int], Moments] | None = {} if riders.moments else None
+        self.moments: dict[int, Moments] | None = {} if riders.moments else None
         self.through: Through | None = None
         if riders.through is not None:
             self.rows = len(riders.through.x)
             self.through = Through(riders.through, shape[1] * shape[2], y)
 
-    def target(self, rows: slice, channels: slice, width: int) -> np.ndarray:
-        """Where the product of a slab may be written: the output itself, or scratch where maxout will shrink it."""
+    def target(self, rows: slice, width: int) -> np.ndarray:
+        """Where the product of some images may go: the output itself, or scratch where maxout will shrink it."""
         if self.winner is None:
-            return self.y[rows, :, :, channels]
+            return self.y[rows]
         n = len(range(*rows.indices(len(self.y))))
         return scratch("epilogue", (n, *self.y.shape[1:3], width), self.y.dtype)
 
-    def finish(self, product: np.ndarray, rows: slice, channels: slice, part: int) -> None:
-        """product: (n, H, W, width), what `target` gave, now filled."""
+    def finish(self, product: np.ndarray, rows: slice, part: int) -> None:
+        """product: (n, H, W, C), what `target` gave, now filled."""
         if self.through is not None:
-            self._pass_through(self.through, product, rows, channels, part)
+            self._pass_through(self.through, product, rows, part)
             return
-        bias = None if self.bias is None else self.bias[..., channels]
-        pieces = self.activation.pieces
-        out = slice(channels.start // pieces, channels.stop // pieces)
+        bias, activation = self.bias, self.activation
+        # an untied bias has a number for each pixel and channel
+        matrix = product.reshape(-1, product.shape[-1] if bias is None else bias.size)
         if self.winner is not None:
-            if bias is not None:
-                product += bias
-            maxout(product, pieces, self.y[rows, :, :, out], self.winner[rows, :, :, out])
-        elif bias is not None or self.activation.name != "linear":
-            activate(product, bias, self.activation)
+            out, winner = (a[rows].reshape(len(matrix), -1) for a in (self.y, self.winner))
+            passes.maxout(matrix, None if bias is None else bias.reshape(-1), activation.pieces, out, winner)
+        elif bias is not None or activation.name != "linear":
+            passes.activate(matrix, None if bias is None else bias.reshape(-1), activation)
         if self.dropout is not None and self.keep is not None:
-            drop_(self.y[rows, :, :, out], self.keep[rows, :, :, out], self.dropout.rate)
+            passes.drop(self.y[rows].reshape(-1), self.keep[rows].reshape(-1), self.dropout.rate)
         if self.moments is not None:
-            key = (channels.start, part)
-            if key not in self.moments:
-                self.moments[key] = Moments(product.shape[-1])
-            self.moments[key].add(np.ascontiguousarray(product).reshape(-1, product.shape[-1]))
+            if part not in self.moments:
+                self.moments[part] = Moments(product.shape[-1])
+            self.moments[part].add(product.reshape(-1, product.shape[-1]))
 
-    def _pass_through(self, through: Through, product: np.ndarray, rows: slice, channels: slice, part: int) -> None:
-        first, height = rows.start, product[0].size // (through.fold * product.shape[-1])
+    def _pass_through(self, through: Through, product: np.ndarray, rows: slice, part: int) -> None:
+        height = product[0].size // (through.fold * product.shape[-1])
         for k, a, b in cotangents(rows.start, rows.stop, self.rows):
-            g = product[k * self.rows + a - first : k * self.rows + b - first]
-            g = g.reshape((b - a) * height, through.fold * g.shape[-1], copy=False)
-            through.run(a * height, [(k, g, g)], part, channels if through.fold == 1 else slice(None))
+            g = through.matrix(product[k * self.rows + a - rows.start : k * self.rows + b - rows.start])
+            through.run(k, slice(a * height, b * height), g, g, part)
 
     def result(self, dtype: type | None = None) -> tuple[np.ndarray, Extra]:
         """The output, of `dtype` if given, and what belongs beside it."""
@@ -91,9 +89,4 @@ class Epilogue:
             return y, self.through.sums(len(y) // self.rows)
         if self.moments is None:
             return y, self.winner
-        starts = sorted({start for start, _ in self.moments})
-        columns = [
-            merge_moments([self.moments[key] for key in sorted(self.moments) if key[0] == start], self.y.dtype)
-            for start in starts
-        ]
-        return y, (np.concatenate([m for m, _ in columns]), np.concatenate([v for _, v in columns]))
+        return y, merge_moments([self.moments[part] for part in sorted(self.moments)], self.y.dtype)

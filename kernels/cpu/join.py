@@ -12,7 +12,8 @@ from itertools import pairwise
 import numpy as np
 
 from ..arrays import Dropout, check_dropout, check_join
-from .elementwise import cotangents, drop_, keep_mask
+from . import passes
+from .masks import cotangents, keep_mask
 from .parallel import split
 
 
@@ -73,6 +74,6 @@ def _drop_rows(y: np.ndarray, rows: int, dropout: Dropout) -> None:
 
     def share(start: int, stop: int, _part: int) -> None:
         for k, a, b in cotangents(start, stop, rows):
-            drop_(y[k * rows + a : k * rows + b], keep[a:b], dropout.rate)
+            passes.drop(y[k * rows + a : k * rows + b].reshape(-1), keep[a:b].reshape(-1), dropout.rate)
 
     split(share, len(y), work=10 * y.size)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .elementwise import column_sums
-from .parallel import BLOCK, scratch, split
+from . import passes
+from .parallel import split
 
 
 class Moments:
@@ -17,15 +17,9 @@ class Moments:
         self.m2 = np.zeros(channels)
 
     def add(self, x: np.ndarray) -> None:
-        """Takes in x: (rows, C), block by block."""
-        step = max(1, BLOCK // x.shape[1])
-        for a in range(0, len(x), step):
-            block = x[a : a + step]
-            mean = column_sums(block) / len(block)
-            centred = np.subtract(block, mean.astype(x.dtype), out=scratch("act", block.shape, x.dtype))
-            shift = column_sums(centred) / len(block)  # what rounding the mean left behind
-            centred *= centred
-            self.merge(len(block), mean.astype(x.dtype) + shift, column_sums(centred) - len(block) * shift**2)
+        """Takes in x: (rows, C)."""
+        for count, mean, m2 in passes.moments(x):
+            self.merge(count, mean, m2)
 
     def merge(self, count: int, mean: np.ndarray, m2: np.ndarray) -> None:
         """Chan, Golub and LeVeque 1979: joins two sets of moments."""

@@ -16,9 +16,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..arrays import Activation, Dropout, NormState, check_activation, check_contiguous, check_dropout, stacked
-from .elementwise import keep_mask, leaky_relu_
+from . import passes
+from .masks import keep_mask
 from .moments import moments_of
-from .parallel import BLOCK, scratch, split
+from .parallel import split
 from .through import Through, fold, tiled
 
 
@@ -63,17 +64,11 @@ def batch_norm_leaky_relu(
     scale, centre, shift = (tiled(v, several) for v in (gamma * inv_std * grown, mean, beta * grown))
     x_rows, y_rows = x.reshape(-1, scale.size), y.reshape(-1, scale.size)
     keep = keep_mask(dropout, x.size).reshape(x_rows.shape) if dropout else None
-    step = max(1, BLOCK // scale.size)
 
     def share(start: int, stop: int, _part: int) -> None:
-        for a in range(start, stop, step):
-            here = slice(a, min(a + step, stop))
-            block = np.subtract(x_rows[here], centre, out=y_rows[here])
-            block *= scale
-            block += shift
-            leaky_relu_(block, slope)
-            if keep is not None:
-                block *= keep[here]
+        here = slice(start, stop)
+        kept = None if keep is None else keep[here]
+        passes.normalise(x_rows[here], centre, scale, shift, slope, kept, y_rows[here])
 
     split(share, len(x_rows), work=10 * x.size)
     return y.astype(dtype or y.dtype, copy=False), mean, inv_std
@@ -115,7 +110,9 @@ def batch_norm_leaky_relu_grad(
     gy_rows, g_rows, gx_rows = (v.reshape(count, *through.x.shape) for v in (gy, g, gx))
 
     def reduce(start: int, stop: int, part: int) -> None:
-        through.run(start, [(k, gy_rows[k, start:stop], g_rows[k, start:stop]) for k in range(count)], part)
+        here = slice(start, stop)
+        for k in range(count):
+            through.run(k, here, gy_rows[k, here], g_rows[k, here], part)
 
     if sums is None:
         split(reduce, len(through.x), work=10 * gy.size)
@@ -127,24 +124,12 @@ def batch_norm_leaky_relu_grad(
 
     def combine(start: int, stop: int, _part: int) -> None:
         here = slice(start, stop)
-        _combine(through.x[here], through.mean, g_rows[:, here], gx_rows[:, here], folded)
+        for k in range(count):
+            k0, k1, k2 = folded[k]
+            passes.norm_grad(g_rows[k, here], through.x[here], through.mean, k0, k1, k2, gx_rows[k, here])
 
     split(combine, len(through.x), work=10 * gy.size)
     return gx, (sums[0, 1] * inv_std).astype(gamma.dtype), sums[0, 0].astype(beta.dtype)
-
-
-def _combine(x: np.ndarray, mean: np.ndarray, g: np.ndarray, gx: np.ndarray, factors: np.ndarray) -> None:
-    """gx <- k0 g + k1 (x - mean) + k2 of all cotangents; x: (rows, width), g, gx: (K, rows, width)."""
-    step = max(1, BLOCK // x.shape[1])
-    for a in range(0, len(x), step):
-        here = slice(a, a + step)
-        centred = np.subtract(x[here], mean, out=scratch("centred", x[here].shape, x.dtype))
-        for k, (k0, k1, k2) in enumerate(factors):
-            last = k == len(factors) - 1
-            t = np.multiply(centred, k1, out=centred if last else scratch("product", centred.shape, x.dtype))
-            t += k2
-            block = np.multiply(g[k, here], k0, out=gx[k, here])
-            block += t
 
 
 def update_statistics(

@@ -13,16 +13,15 @@ from .patches import CHUNK_BYTES, GatherPlan, gather_is_cheaper, scatter_add
 
 def dense(epilogue: Epilogue, a: np.ndarray, b: np.ndarray) -> None:
     """One product a: (N, K) @ b: (K, C) with the channels shared out; `b` may be a transposed view."""
-    channels = b.shape[1]
-    n = len(a)
+    rows, channels = slice(0, len(a)), b.shape[1]
+    out = epilogue.target(rows, channels)
+    product = out.reshape(len(a), channels)
 
-    def share(start: int, stop: int, part: int) -> None:
-        out = epilogue.target(slice(0, n), slice(start, stop), stop - start)
-        flat = out.reshape(n, -1) if out.flags.c_contiguous else out[:, 0, 0, :]
-        np.matmul(a, b[:, start:stop], out=flat)
-        epilogue.finish(out, slice(0, n), slice(start, stop), part)
+    def share(start: int, stop: int, _part: int) -> None:
+        np.matmul(a, b[:, start:stop], out=product[:, start:stop])
 
-    split(share, channels, work=a.size * channels / 8, align=16 * epilogue.activation.pieces)
+    split(share, channels, work=a.size * channels / 8, align=16)
+    epilogue.finish(out, rows, 0)
 
 
 def by_images(fn: Callable[[int, int, int], None], count: int, bytes_per_image: int, work: float) -> int:
@@ -50,9 +49,9 @@ def expand(epilogue: Epilogue, gy: np.ndarray, w_rows: np.ndarray) -> None:
     product = product.reshape(n, h, wd, c)
 
     def finish(start: int, stop: int, part: int) -> None:
-        out = epilogue.target(slice(start, stop), slice(0, c), c)
+        out = epilogue.target(slice(start, stop), c)
         np.copyto(out, product[start:stop])
-        epilogue.finish(out, slice(start, stop), slice(0, c), part)
+        epilogue.finish(out, slice(start, stop), part)
 
     split(finish, n, work=10 * product.size)
 
@@ -66,7 +65,7 @@ def windows(epilogue: Epilogue, gy: np.ndarray, w: np.ndarray, size: tuple[int, 
     w_rows = w.reshape(o, -1)
 
     def chunk(start: int, stop: int, part: int) -> None:
-        out = epilogue.target(slice(start, stop), slice(0, c), c)
+        out = epilogue.target(slice(start, stop), c)
         if plan is not None:
             plan.run(gy[start:stop], out)
         elif w_rows.shape[1] == c and stride == 1:
@@ -75,7 +74,7 @@ def windows(epilogue: Epilogue, gy: np.ndarray, w: np.ndarray, size: tuple[int, 
             columns = scratch("columns", ((stop - start) * positions, w_rows.shape[1]), gy.dtype)
             np.matmul(gy[start:stop].reshape(-1, o), w_rows, out=columns)
             scatter_add(columns.reshape(*gy[start:stop].shape[:3], *w.shape[1:]), stride, out)
-        epilogue.finish(out, slice(start, stop), slice(0, c), part)
+        epilogue.finish(out, slice(start, stop), part)
 
     per_image = plan.bytes_per_image(gy.itemsize) if plan else positions * w_rows.shape[1] * gy.itemsize
     by_images(chunk, n, per_image, n * positions * w.size / 8 + 10 * epilogue.y.size)

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from alikit.kernels import cpu
-from alikit.kernels.cpu import elementwise, parallel, patches, products
+from alikit.kernels.cpu import masks, parallel, patches, products
+from alikit.kernels.cpu.passes import plain
 
 CPU_MODULES = [import_module(f"{cpu.__name__}.{module.name}") for module in pkgutil.iter_modules(cpu.__path__)]
+CPU_MODULES.append(plain)
 
 
 def poison(array: np.ndarray) -> np.ndarray:
@@ -78,7 +80,7 @@ def splitting(request: pytest.FixtureRequest, split_as: Callable[[str], None]) -
 @pytest.fixture(autouse=True)
 def no_masks_from_before() -> None:
     """A remembered mask would hide how the next one is drawn."""
-    elementwise._masks.clear()
+    masks._masks.clear()
 
 
 @pytest.fixture(params=["gather", "scatter"])

@@ -12,7 +12,8 @@ from alikit.kernels.cpu.activation import (
     dropout,
     scale_rows,
 )
-from alikit.kernels.cpu.elementwise import column_sums, cotangents, drop_, keep_mask
+from alikit.kernels.cpu.masks import cotangents, keep_mask
+from alikit.kernels.cpu.passes import column_sums, drop
 from alikit.kernels.cpu.sampling import random_words
 
 LEAKY = Activation("leaky_relu", 0.25)
@@ -125,7 +126,7 @@ def test_a_stretch_is_dropped_as_in_the_whole(start: int, stream: Callable) -> N
     x = stream("x").standard_normal(200)
     whole, part = dropout(x, record), x[start : start + 60].copy()
     np.testing.assert_array_equal(dropout(part, record, first=start), whole[start : start + 60])
-    drop_(part, keep_mask(record, 200)[start : start + 60], record.rate)
+    drop(part, keep_mask(record, 200)[start : start + 60], record.rate)
     np.testing.assert_array_equal(part, whole[start : start + 60])
 
 

@@ -1,0 +1,64 @@
+"""Elementwise passes over a stretch of an array: what the kernels do between two matrix products, on one thread.
+
+The same functions twice. `plain` makes them of NumPy's own passes, in blocks that stay in cache. `fused` makes one loop
+of each, compiled by Numba: it reads and writes every number once and holds the interpreter's lock only to begin, which
+two threads feel most. Numba is optional (`pip install "alikit[fast]"`), so both must give the same numbers: the same
+arithmetic for each element, sums in another order.
+
+Matrices are contiguous, (rows, width); vectors have `width` elements; `keep` is a dropout mask or None.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+#: Which of the two is in use. ALIKIT_PASSES=plain does without Numba where it is installed.
+CHOSEN = "fused" if find_spec("numba") and os.environ.get("ALIKIT_PASSES") != "plain" else "plain"
+
+if CHOSEN == "fused":
+    from .fused import (
+        ROW,
+        activate,
+        activation_grad,
+        adam,
+        column_sums,
+        drop,
+        maxout,
+        maxout_grad,
+        moments,
+        norm_grad,
+        normalise,
+        through,
+    )
+else:
+    from .plain import (
+        ROW,
+        activate,
+        activation_grad,
+        adam,
+        column_sums,
+        drop,
+        maxout,
+        maxout_grad,
+        moments,
+        norm_grad,
+        normalise,
+        through,
+    )
+
+__all__ = [
+    "CHOSEN",
+    "ROW",
+    "activate",
+    "activation_grad",
+    "adam",
+    "column_sums",
+    "drop",
+    "maxout",
+    "maxout_grad",
+    "moments",
+    "norm_grad",
+    "normalise",
+    "through",
+]

@@ -1,0 +1,128 @@
+"""The passes as compiled loops: for each the signature of `plain`, scalars brought to the array's dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ...arrays import Activation
+from ..parallel import constant
+from . import loops, plain
+
+#: Elements that a row of a matrix should have: a compiled loop is as fast on short ones.
+ROW = 1
+
+
+def activate(y: np.ndarray, bias: np.ndarray | None, activation: Activation) -> None:
+    if activation.name == "leaky_relu":
+        loops.bias_leaky_relu(y, _or_zeros(bias, y), y.dtype.type(activation.value))
+    elif activation.name == "sigmoid":  # NumPy's tanh knows vector instructions, the compiler's does not
+        plain.activate(y, bias, activation)
+    elif bias is not None:
+        loops.add_bias(y, bias)
+
+
+def _or_zeros(bias: np.ndarray | None, x: np.ndarray) -> np.ndarray:
+    return constant(0, x.shape[1:], x.dtype) if bias is None else bias
+
+
+def activation_grad(
+    gy: np.ndarray, y: np.ndarray, activation: Activation, keep: np.ndarray | None, rate: float, out: np.ndarray
+) -> None:
+    number = gy.dtype.type
+    if activation.name == "leaky_relu":
+        loops.leaky_relu_grad(gy, y, number(activation.value), out)
+    elif activation.name == "sigmoid":
+        loops.sigmoid_grad(gy, y, number(1 - rate), number(1), out)
+    else:
+        np.copyto(out, gy)
+    if keep is not None:
+        drop(out, keep, rate)
+
+
+def maxout(x: np.ndarray, bias: np.ndarray | None, pieces: int, out: np.ndarray, winner: np.ndarray) -> None:
+    loops.maxout(pieces)(x, _or_zeros(bias, x), out, winner)
+
+
+def maxout_grad(
+    gy: np.ndarray, winner: np.ndarray, pieces: int, keep: np.ndarray | None, rate: float, out: np.ndarray
+) -> None:
+    if keep is not None:
+        gy = gy.copy()
+        drop(gy, keep, rate)
+    loops.maxout_grad(pieces)(gy, winner, out)
+
+
+def drop(y: np.ndarray, keep: np.ndarray, rate: float) -> None:
+    loops.drop(y, keep, y.dtype.type(1 / (1 - rate)))
+
+
+def column_sums(x: np.ndarray) -> np.ndarray:
+    total = np.zeros(x.shape[1])
+    loops.column_sums(x, np.empty(x.shape[1], x.dtype), total)
+    return total
+
+
+def moments(x: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    return (_moments(x[here]) for here in plain.blocks(*x.shape))
+
+
+def _moments(x: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+    mean = (column_sums(x) / len(x)).astype(x.dtype)
+    shift, squares = np.zeros((2, x.shape[1]))
+    loops.centred_sums(x, mean, np.empty((2, x.shape[1]), x.dtype), shift, squares)
+    shift /= len(x)  # what rounding the mean left behind
+    return len(x), mean + shift, squares - len(x) * shift**2
+
+
+def normalise(
+    x: np.ndarray,
+    centre: np.ndarray,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    slope: float,
+    keep: np.ndarray | None,
+    out: np.ndarray,
+) -> None:
+    loops.normalise(x, centre, scale, shift, x.dtype.type(slope), out)
+    if keep is not None:
+        out *= keep
+
+
+def through(
+    gy: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray | None,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    beta: np.ndarray,
+    slope: float,
+    keep: np.ndarray | None,
+    rate: float,
+    out: np.ndarray,
+    sums: np.ndarray,
+) -> None:
+    for here in plain.blocks(*x.shape):
+        block = out[here]
+        if y is None:
+            loops.through(gy[here], x[here], mean, scale, beta, x.dtype.type(slope), block)
+        else:
+            loops.leaky_relu_grad(gy[here].reshape(-1), y[here].reshape(-1), x.dtype.type(slope), block.reshape(-1))
+        if keep is not None:
+            drop(block.reshape(-1), keep[here].reshape(-1), rate)
+        loops.gradient_sums(block, x[here], mean, np.empty((2, x.shape[1]), x.dtype), sums)
+
+
+def norm_grad(
+    g: np.ndarray, x: np.ndarray, mean: np.ndarray, k0: np.ndarray, k1: np.ndarray, k2: np.ndarray, out: np.ndarray
+) -> None:
+    loops.norm_grad(g, x, mean, k0, k1, k2, out)
+
+
+def adam(
+    g: np.ndarray, p: np.ndarray, m: np.ndarray, v: np.ndarray, rate: float, beta1: float, beta2: float, eps: float
+) -> None:
+    number = p.dtype.type
+    scalars = (number(s) for s in (rate, beta1, 1 - beta1, beta2, 1 - beta2, eps))
+    loops.adam(g, p, m, v, *scalars)

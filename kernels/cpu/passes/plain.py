@@ -1,0 +1,227 @@
+"""The passes on NumPy: several for each function, run block by block while a block is in cache.
+
+A derivative is taken from the output (leaky ReLU, sigmoid) or the winner's number (maxout), so that backward needs
+no second copy of what went in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ...arrays import Activation
+from ..parallel import BLOCK, constant, scratch
+
+#: Elements that a row of a matrix should have: an inner loop of 32 would cost more in its overhead than in its work.
+ROW = 4096
+
+#: Elements that `column_sums` adds up in the array's own precision before it goes on in float64.
+SUM_BLOCK = 131_072
+
+
+def blocks(rows: int, width: int) -> Iterator[slice]:
+    """Slices of `rows` rows of `width` elements, each of about a block of elements."""
+    step = max(1, BLOCK // max(1, width))
+    return (slice(a, min(a + step, rows)) for a in range(0, rows, step))
+
+
+def activate(y: np.ndarray, bias: np.ndarray | None, activation: Activation) -> None:
+    """y: (rows, width) <- activation(y + bias), bias: (width,) or None; not for maxout."""
+    for here in blocks(*y.shape):
+        block = y[here]
+        if bias is not None:
+            block += bias
+        if activation.name == "leaky_relu":
+            _leaky_relu(block, activation.value)
+        elif activation.name == "sigmoid":
+            block *= 0.5
+            np.tanh(block, out=block)
+            block += 1
+            block *= 0.5
+
+
+def _leaky_relu(y: np.ndarray, slope: float) -> None:
+    if slope == 0:
+        np.maximum(y, constant(0, y.shape, y.dtype), out=y)
+    elif slope < 1:
+        t = np.multiply(y, slope, out=scratch("act", y.shape, y.dtype))
+        np.maximum(y, t, out=y)
+
+
+def _slopes(y: np.ndarray, slope: float) -> np.ndarray:
+    """The derivative of leaky ReLU, 1 or `slope`, by the sign of y (input or output); in this thread's scratch."""
+    keep = np.greater(y, 0, out=scratch("mask", y.shape, np.dtype(bool)))
+    out = scratch("act", y.shape, y.dtype)
+    np.copyto(out, keep)
+    return np.maximum(out, constant(slope, out.shape, out.dtype), out=out)
+
+
+def activation_grad(
+    gy: np.ndarray, y: np.ndarray, activation: Activation, keep: np.ndarray | None, rate: float, out: np.ndarray
+) -> None:
+    """out <- gy times the derivative of y = dropout(activation(a)) by a, all flat; not for maxout."""
+    for here in blocks(gy.size, 1):
+        factor = _derivative(y[here], activation, 1 - rate)
+        np.multiply(gy[here], factor, out=out[here])
+        if keep is not None:
+            out[here] *= keep[here]
+            out[here] *= 1 / (1 - rate)
+
+
+def _derivative(y: np.ndarray, activation: Activation, kept: float) -> np.ndarray | float:
+    """By y = activation(a) / kept; in this thread's scratch where it is an array."""
+    if activation.name == "leaky_relu":
+        return _slopes(y, activation.value)
+    if activation.name == "sigmoid":
+        undropped = np.multiply(y, kept, out=scratch("undropped", y.shape, y.dtype))
+        factor = np.subtract(1, undropped, out=scratch("act", y.shape, y.dtype))
+        factor *= undropped
+        return factor
+    return 1.0
+
+
+def maxout(x: np.ndarray, bias: np.ndarray | None, pieces: int, out: np.ndarray, winner: np.ndarray) -> None:
+    """x: (rows, width) -> out: (rows, width / pieces), the maxima of x + bias, and winner, alike, uint8: the first of
+    the largest wins. x may be changed."""
+    if bias is not None:
+        x += bias
+    groups = x.reshape(len(x), -1, pieces)
+    np.copyto(out, groups[..., 0])
+    winner[...] = 0
+    rival = scratch("rival", out.shape, out.dtype)
+    better = scratch("better", out.shape, np.dtype(np.uint8))
+    for piece in range(1, pieces):
+        np.copyto(rival, groups[..., piece])  # read once with a stride, then compared at full speed
+        np.greater(rival, out, out=better.view(bool))
+        np.maximum(out, rival, out=out)
+        better *= np.uint8(piece)
+        np.maximum(winner, better, out=winner)
+
+
+def maxout_grad(
+    gy: np.ndarray, winner: np.ndarray, pieces: int, keep: np.ndarray | None, rate: float, out: np.ndarray
+) -> None:
+    """out: (n, pieces) <- gy: (n,) at the winners: (n,), where kept, 0 elsewhere."""
+    groups = out.reshape(len(gy), pieces)
+    for here in blocks(gy.size, pieces):
+        g = gy[here]
+        if keep is not None:
+            g = np.multiply(g, keep[here], out=scratch("winners", g.shape, g.dtype))
+            g *= 1 / (1 - rate)
+        for piece in range(pieces):
+            np.multiply(g, winner[here] == piece, out=groups[here, piece])
+
+
+def drop(y: np.ndarray, keep: np.ndarray, rate: float) -> None:
+    """y <- y / (1 - rate) where keep, 0 elsewhere, all flat."""
+    for here in blocks(y.size, 1):
+        y[here] *= keep[here]
+        y[here] *= 1 / (1 - rate)
+
+
+def column_sums(x: np.ndarray) -> np.ndarray:
+    """Sums over the rows of x: (rows, width), in the dtype for at most a block at a time, then in float64: (width,)."""
+    step = max(1, min(BLOCK, SUM_BLOCK) // x.shape[1])
+    ones = constant(1, (min(step, len(x)),), x.dtype)
+    total = np.zeros(x.shape[1])
+    for a in range(0, len(x), step):
+        block = x[a : a + step]
+        total += ones[: len(block)] @ block
+    return total
+
+
+def moments(x: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Of stretches of x: (rows, width) their rows, mean and centred square, (width,) float64, to be merged by Chan's
+    formula."""
+    for here in blocks(*x.shape):
+        block = x[here]
+        mean = (column_sums(block) / len(block)).astype(x.dtype)
+        centred = np.subtract(block, mean, out=scratch("act", block.shape, x.dtype))
+        shift = column_sums(centred) / len(block)  # what rounding the mean left behind
+        centred *= centred
+        yield len(block), mean + shift, column_sums(centred) - len(block) * shift**2
+
+
+def normalise(
+    x: np.ndarray,
+    centre: np.ndarray,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    slope: float,
+    keep: np.ndarray | None,
+    out: np.ndarray,
+) -> None:
+    """out <- leaky_relu((x - centre) * scale + shift) * keep, matrices and vectors."""
+    for here in blocks(*x.shape):
+        block = np.subtract(x[here], centre, out=out[here])
+        block *= scale
+        block += shift
+        _leaky_relu(block, slope)
+        if keep is not None:
+            block *= keep[here]
+
+
+def through(
+    gy: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray | None,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    beta: np.ndarray,
+    slope: float,
+    keep: np.ndarray | None,
+    rate: float,
+    out: np.ndarray,
+    sums: np.ndarray,
+) -> None:
+    """out <- gy passed back through y = dropout(leaky_relu(a)), a = (x - mean) * scale + beta; matrices and vectors.
+
+    y     where it is at hand: its sign spares computing a again
+    sums  (2, width) float64, to which the sums of out and of out * (x - mean) are added
+    """
+    for here in blocks(*x.shape):
+        centred = np.subtract(x[here], mean, out=scratch("centred", x[here].shape, x.dtype))
+        if y is None:
+            a = np.multiply(centred, scale, out=scratch("pre", centred.shape, centred.dtype))
+            a += beta
+        else:
+            a = y[here]
+        block = np.multiply(gy[here], _slopes(a, slope), out=out[here])
+        if keep is not None:
+            block *= keep[here]
+            block *= 1 / (1 - rate)
+        sums[0] += column_sums(block)
+        centred *= block
+        sums[1] += column_sums(centred)
+
+
+def norm_grad(
+    g: np.ndarray, x: np.ndarray, mean: np.ndarray, k0: np.ndarray, k1: np.ndarray, k2: np.ndarray, out: np.ndarray
+) -> None:
+    """out <- k0 g + k1 (x - mean) + k2, matrices and vectors."""
+    for here in blocks(*x.shape):
+        t = np.subtract(x[here], mean, out=scratch("centred", x[here].shape, x.dtype))
+        t *= k1
+        t += k2
+        block = np.multiply(g[here], k0, out=out[here])
+        block += t
+
+
+def adam(
+    g: np.ndarray, p: np.ndarray, m: np.ndarray, v: np.ndarray, rate: float, beta1: float, beta2: float, eps: float
+) -> None:
+    """Adam's update (`adam.py`) of a stretch of p, m and v, flat and changed, by its gradient g."""
+    t = scratch("adam", g.shape, p.dtype)
+    np.multiply(g, 1 - beta1, out=t)
+    m *= beta1
+    m += t
+    np.multiply(g, g, out=t)
+    t *= 1 - beta2
+    v *= beta2
+    v += t
+    np.sqrt(v, out=t)
+    t += eps
+    np.divide(m, t, out=t)
+    t *= rate
+    p -= t

@@ -1,0 +1,143 @@
+"""The compiled passes give what NumPy's give, element by element; and without Numba the kernels do with NumPy's."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alikit.kernels.arrays import LINEAR, Activation
+from alikit.kernels.cpu import passes
+from alikit.kernels.cpu.passes import plain
+
+ACTIVATIONS = (LINEAR, Activation("leaky_relu", 0.1), Activation("leaky_relu", 0.0), Activation("sigmoid"))
+#: one row, one column, more rows than the loops add up at once
+SHAPES = ((1, 1), (1, 7), (5, 1), (37, 12), (600, 3))
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> np.dtype:
+    return np.dtype(request.param)
+
+
+@pytest.fixture
+def same(dtype: np.dtype) -> Callable[..., None]:
+    """same(name, *arguments): both passes, given copies, leave the same in all arrays and return the same."""
+    fused = pytest.importorskip("alikit.kernels.cpu.passes.fused", reason="needs numba")
+    eps = float(np.finfo(dtype).eps)
+
+    def run(module: ModuleType, name: str, *arguments: Any) -> list[np.ndarray]:
+        copies = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
+        returned = getattr(module, name)(*copies)
+        if name == "moments":
+            returned = np.concatenate([np.atleast_1d(part) for stretch in returned for part in stretch])
+        left = [c for c in copies if isinstance(c, np.ndarray)]
+        return [*left[name == "maxout" :], np.asarray(0 if returned is None else returned)]  # which may change its x
+
+    def check(name: str, *arguments: Any) -> None:
+        for one, other in zip(run(plain, name, *arguments), run(fused, name, *arguments), strict=True):
+            assert one.dtype == other.dtype
+            # sums of 600 numbers in another order; elements agree to a rounding or two
+            np.testing.assert_allclose(one, other, rtol=100 * eps, atol=300 * eps)
+
+    return check
+
+
+@pytest.fixture
+def matrix(dtype: np.dtype, stream: Callable) -> Callable[..., np.ndarray]:
+    """matrix(label, *shape): normal numbers, some of them exactly zero, where leaky ReLU has its kink."""
+
+    def draw(label: str, *shape: int) -> np.ndarray:
+        values = stream(label).standard_normal(shape).astype(dtype)
+        values[stream(f"{label} zeros").random(shape) < 0.1] = 0
+        return values
+
+    return draw
+
+
+@pytest.fixture(params=[False, True], ids=["all", "dropout"])
+def mask(request: pytest.FixtureRequest, stream: Callable) -> Callable[..., np.ndarray | None]:
+    return lambda *shape: stream("keep").random(shape) < 0.7 if request.param else None
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_activate(same: Callable, matrix: Callable, shape: tuple, biased: bool, activation: Activation) -> None:
+    same("activate", matrix("y", *shape), matrix("bias", shape[1]) if biased else None, activation)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+def test_activation_grad(same: Callable, matrix: Callable, mask: Callable, activation: Activation) -> None:
+    y = matrix("y", 57)
+    y = abs(y) % 1 if activation.name == "sigmoid" else y
+    same("activation_grad", matrix("gy", 57), y, activation, mask(57), 0.3, np.empty_like(y))
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("pieces", [2, 3, 5])
+def test_maxout(same: Callable, matrix: Callable, pieces: int, biased: bool) -> None:
+    x, out, winner = matrix("x", 9, 4 * pieces), matrix("out", 9, 4), np.full((9, 4), 9, np.uint8)
+    x[0] = 1.0  # a tie: the first wins
+    same("maxout", x, matrix("bias", 4 * pieces) if biased else None, pieces, out, winner)
+    x[1, 1] = np.nan
+    passes.maxout(x.copy(), None, pieces, out, winner)
+    assert not winner[0].any()
+    assert np.isnan(out[1, 0])
+
+
+@pytest.mark.parametrize("pieces", [2, 5])
+def test_maxout_grad(same: Callable, matrix: Callable, mask: Callable, stream: Callable, pieces: int) -> None:
+    gy, winner = matrix("gy", 31), stream("winner").integers(0, pieces, 31).astype(np.uint8)
+    same("maxout_grad", gy, winner, pieces, mask(31), 0.3, np.empty((31, pieces), gy.dtype))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sums_and_moments(same: Callable, matrix: Callable, shape: tuple) -> None:
+    x = matrix("x", *shape) + 3
+    same("column_sums", x)
+    same("moments", x)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_norm(same: Callable, matrix: Callable, mask: Callable, shape: tuple, slope: float) -> None:
+    x, gy, y, keep = matrix("x", *shape), matrix("gy", *shape), matrix("y", *shape), mask(*shape)
+    vectors = [matrix(name, shape[1]) for name in ("mean", "scale", "shift")]
+    same("normalise", x, *vectors, slope, keep, np.empty_like(x))
+    same("norm_grad", gy, x, *vectors, matrix("k2", shape[1]), np.empty_like(x))
+    for output in (None, y):
+        same("through", gy, x, output, *vectors, slope, keep, 0.3, np.empty_like(x), np.ones((2, shape[1])))
+
+
+def test_drop_and_adam(same: Callable, matrix: Callable, stream: Callable) -> None:
+    same("drop", matrix("y", 41), stream("keep").random(41) < 0.7, 0.3)
+    same("adam", matrix("g", 41), matrix("p", 41), matrix("m", 41), matrix("v", 41) ** 2, 1e-3, 0.5, 0.999, 1e-8)
+
+
+@pytest.mark.parametrize("name", ["activate", "normalise", "through"])
+def test_what_is_not_finite_stays_visible(same: Callable, matrix: Callable, name: str) -> None:
+    x, vectors = matrix("x", 5, 3), [matrix(name, 3) for name in "abc"]
+    x[1, 1], x[2, 2], x[3, 0] = np.nan, np.inf, -np.inf
+    more = {
+        "activate": (vectors[0], Activation("leaky_relu", 0.1)),
+        "normalise": (*vectors, 0.1, None, np.empty_like(x)),
+        "through": (matrix("x", 5, 3), None, *vectors, 0.1, None, 0.0, np.empty_like(x), np.zeros((2, 3))),
+    }
+    with np.errstate(invalid="ignore"):
+        same(name, x, *more[name])
+
+
+@pytest.mark.parametrize("without", ["the library", "leave"])
+def test_without_numba_the_passes_are_numpys(without: str) -> None:
+    hide = "import importlib.util as u; u.find_spec = lambda name: None; " if without == "the library" else ""
+    ask = "from alikit.kernels.cpu import conv, passes; print(passes.CHOSEN, passes.adam.__module__)"
+    leave = {"ALIKIT_PASSES": "plain"} if without == "leave" else {}
+    found = subprocess.run(
+        [sys.executable, "-c", hide + ask], env={**os.environ, **leave}, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.split() == ["plain", "alikit.kernels.cpu.passes.plain"]
