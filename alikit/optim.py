@@ -1,8 +1,8 @@
 """Adam over one flat buffer, and the moving average of weights.
 
 An optimiser moves the arrays of its parameters into one buffer and leaves each Parameter a view of its part, so that a
-step is one kernel call however many parameters there are. Where kernels read weights of lower precision, the buffer
-holds the masters, and that call writes the rounded copies along.
+step is one kernel call however many parameters there are, and `step_all` one however many optimisers. Where kernels
+read weights of lower precision, the buffer holds the masters, and that call writes the rounded copies along.
 """
 
 from __future__ import annotations
@@ -107,19 +107,7 @@ class Adam:
 
         Returns the squared norm of each gradient, (len(grads),) float64, not finite where the gradient is not.
         """
-        self.steps += 1
-        return kernel("adam_step", self.flat.data)(
-            grads,
-            out=self.flat.data,
-            out_m=self.m,
-            out_v=self.v,
-            step=self.steps if clock is None else clock,
-            lr=self.settings.lr,
-            beta1=self.settings.beta1,
-            beta2=self.settings.beta2,
-            eps=self.settings.eps,
-            out_low=self.flat.copies,
-        )
+        return step_all([self], [grads], clock)[0]
 
     def state(self) -> dict[str, Any]:
         """Name -> array of both moments, by parameter; the arrays themselves."""
@@ -131,6 +119,25 @@ class Adam:
         for name, array in self.state().items():
             array[...] = array_module(array).asarray(state[name])
         self.steps = steps
+
+
+def step_all(adams: Sequence[Adam], grads: Sequence[Sequence[Any]], clock: Any = None) -> list[Any]:
+    """A step of several optimisers in one kernel call: what `Adam.step` returns, for each."""
+    for adam in adams:
+        adam.steps += 1
+    lr, beta1, beta2, eps = zip(*(adam.settings for adam in adams), strict=True)
+    return kernel("adam_steps", adams[0].flat.data)(
+        grads,
+        out=[adam.flat.data for adam in adams],
+        out_m=[adam.m for adam in adams],
+        out_v=[adam.v for adam in adams],
+        step=[adam.steps for adam in adams] if clock is None else clock,
+        lr=lr,
+        beta1=beta1,
+        beta2=beta2,
+        eps=eps,
+        out_low=[adam.flat.copies for adam in adams],
+    )
 
 
 class EMA:

@@ -9,6 +9,7 @@ The contract that every kernel keeps:
   in the arguments (`arrays.Counters`: seed, step, stream; the element's position is the fourth).
 * A gradient may hold K cotangents, stacked along the batch: K * N rows where the forward pass had N. K follows from the
   shapes. Gradients of inputs hold all K, gradients of parameters are those of the first.
+* A convolution of 1x1 kernels may be given `arrays.Normalised` for its input, if its twin leaves such to the reader.
 * Errors are ValueErrors that name the function, the argument, the shape found and the shape wanted.
 
 `cpu/` holds the NumPy kernels. A device twin lives in a folder beside it under the same names and signatures.
@@ -17,7 +18,7 @@ The contract that every kernel keeps:
 #: Every kernel by its public name: the module that holds it is the same in every twin.
 KERNELS = {
     "activation": ("apply_activation", "bias_activation_grad", "dropout", "scale_rows"),
-    "adam": ("adam_step", "moving_average"),
+    "adam": ("adam_step", "adam_steps", "moving_average"),
     "batch": ("gather_batch",),
     "clock": ("record_step",),
     "conv": ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "conv2d_backward"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ Array = Any  # numpy.ndarray, cupy.ndarray or device.DeviceArray
 
 def array_module(x: Array) -> Any:
     """The library that holds x: numpy, or cupy where x is one of its arrays; a DeviceArray brings its own."""
-    if isinstance(x, np.ndarray | np.generic):
+    if isinstance(x, np.ndarray | np.generic | Normalised):
         return getattr(x, "array_module", np)
     return sys.modules["cupy"]
 
@@ -47,15 +48,57 @@ class NormState(NamedTuple):
 
     x        (N, ..., C) its input;  gamma, beta, mean, inv_std: (C,)
     slope    of the leaky ReLU;  dropout: what followed it, or None
+
+    Without a norm, the four None, x is what leaky ReLU and dropout gave: the sign of a kept number is that of a. Of the
+    sums over a gradient passed through there is then but one, the gradient of the bias: (K, 1, C) for (K, 2, C).
+    """
+
+    x: Array
+    gamma: Array | None = None
+    beta: Array | None = None
+    mean: Array | None = None
+    inv_std: Array | None = None
+    slope: float = 1.0
+    dropout: Dropout | None = None
+
+
+@dataclass(frozen=True)
+class Normalised:
+    """What a batch norm with leaky ReLU makes of x, to be computed by whoever reads it: a 1x1 layer on a GPU.
+
+    x             (N, H, W, C) the norm's input;  gamma, beta, mean, var: (C,), the biased variance
+    inv_std       (C,) 1 / sqrt(var + eps), which the first reader writes
+    eps, slope    of the norm and of the leaky ReLU
     """
 
     x: Array
     gamma: Array
     beta: Array
     mean: Array
+    var: Array
     inv_std: Array
+    eps: float
     slope: float
-    dropout: Dropout | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.x.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.x.ndim
+
+    @property
+    def dtype(self) -> Any:
+        return self.x.dtype
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def array_module(self) -> Any:
+        """x's."""
+        return array_module(self.x)
 
 
 class AdversarialLosses(NamedTuple):

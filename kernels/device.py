@@ -121,7 +121,7 @@ class _Uploaded:
     def __call__(self, values: np.ndarray) -> Array:
         if _guards:
             return from_host(values)
-        key = (mode(), _ordinal(), values.shape, values.tobytes())
+        key = (mode(), _ordinal(), values.dtype.char, values.shape, values.tobytes())
         if key in self.kept:
             self.kept.move_to_end(key)
             found = self.kept[key]
@@ -180,6 +180,11 @@ def pointer_table(rows: Sequence[Sequence[Any]]) -> Array:
         for row in rows
     ]
     return _uploaded(np.array(host, np.int64))
+
+
+def constant(value: float, size: int) -> Array:
+    """(size,) float32, all of them `value`; uploaded once, and not to be changed."""
+    return _uploaded(np.full(size, value, np.float32))
 
 
 def clock_of(counters: Any) -> Array:

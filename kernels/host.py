@@ -66,9 +66,11 @@ class DeviceArray(np.ndarray):
         _plain(self)[_plain(place)] = _plain(value)
 
     def astype(self, *args: Any, **options: Any) -> Any:
-        """As NumPy's."""
-        observe("astype")
-        return _device(_plain(self).astype(*args, **options))
+        """As NumPy's; nothing runs where the array has that type and no copy is asked for."""
+        found = _plain(self).astype(*args, **options)
+        if not np.shares_memory(found, self):
+            observe("astype")
+        return _device(found)
 
     def copy(self, *args: Any, **options: Any) -> Any:
         """As NumPy's."""

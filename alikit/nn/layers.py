@@ -41,15 +41,25 @@ class BatchNormLeakyReLU(Module):
         self.buffers = {"running_mean": np.zeros(channels, dtype), "running_std": np.ones(channels, dtype)}
         self.seen: Sequence[Any] | None = None
 
-    def __call__(self, x: Tensor, moments: Any, how: Pass, dropout: Dropout | None = None) -> Tensor:
-        """x: (N, H, W, C) -> (N, H, W, C); moments of x if the convolution took them; dropout of the result."""
+    def __call__(
+        self, x: Tensor, moments: Any, how: Pass, dropout: Dropout | None = None, *, pointwise: bool = False
+    ) -> Tensor:
+        """x: (N, H, W, C) -> (N, H, W, C); moments of x if the convolution took them; dropout of the result;
+        pointwise: whether it is for a 1x1 layer alone."""
         if not how.training:
             population = self.buffers["running_mean"], self.buffers["running_std"] ** 2
             return ops.batch_norm_leaky_relu(
                 x, self.gamma, self.beta, eps=0.0, slope=self.slope, moments=population, frozen=True, dropout=dropout
             )[0]
         y, *self.seen = ops.batch_norm_leaky_relu(
-            x, self.gamma, self.beta, eps=BN_EPS, slope=self.slope, moments=moments, dropout=dropout
+            x,
+            self.gamma,
+            self.beta,
+            eps=BN_EPS,
+            slope=self.slope,
+            moments=moments,
+            dropout=dropout,
+            deferred=pointwise and dropout is None,
         )
         return y
 
@@ -95,6 +105,7 @@ class Convolution(Module):
         super().__init__()
         (_, _, c_in), (h, w, c_out) = sizes
         self.name, self.stride, self.transposed = name, stride, transposed
+        self.pointwise = tuple(kernel) == (1, 1) and stride == 1
         self.activation, self.rate, self.moments, self.exact = activation, dropout, moments, exact
         outer, inner = (c_in, c_out) if transposed else (c_out, c_in)
         self.weight = Parameter(init_normal(f"{name}.weight", (outer, *kernel, inner), std, seed, dtype))
@@ -132,12 +143,13 @@ class Layer(Module):
         super().__init__()
         self.conv, self.norm = conv, norm
 
-    def __call__(self, x: Tensor, how: Pass, dropout: Dropout | None = None) -> Tensor:
-        """x, with its dropout applied -> the layer's output; dropout: of that."""
+    def __call__(self, x: Tensor, how: Pass, dropout: Dropout | None = None, *, pointwise: bool = False) -> Tensor:
+        """x, with its dropout applied -> the layer's output; dropout: of that; pointwise: whether nobody reads it but a
+        1x1 layer."""
         if self.norm is None:
             return self.conv(x, how, dropout)[0]
         y, moments = self.conv(x, how)
-        return self.norm(y, moments, how, dropout)
+        return self.norm(y, moments, how, dropout, pointwise=pointwise)
 
 
 class Sequential(Module):
@@ -157,6 +169,9 @@ class Sequential(Module):
         if before is not None:
             x = ops.dropout(x, before.rate, before.counters)
         for i, layer in enumerate(self.layers):
-            following = self.layers[i + 1].conv.input_dropout(how) if i + 1 < len(self.layers) else None
-            x = layer(x, how, following)
+            following = self.layers[i + 1].conv if i + 1 < len(self.layers) else None
+            if following is None:
+                x = layer(x, how)
+            else:
+                x = layer(x, how, following.input_dropout(how), pointwise=following.pointwise)
         return x

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from alikit.autograd import Folded, Function, Rows, Tensor
-from alikit.ops._dispatch import LINEAR, Activation, Dropout, conv_input_size, kernel
+from alikit.ops._dispatch import LINEAR, Activation, Dropout, NormState, conv_input_size, kernel
 
 
 class Options(NamedTuple):
@@ -49,9 +49,17 @@ class Convolution(Function):
         else:
             y, self.extra = kernel("conv2d", x)(x, w, b, **options)
         self.x, self.w = x, w
-        self.bias_shape = None if b is None else b.shape
+        self.b = b
         self.y = y if how.activation != LINEAR or how.dropout else None
         return y
+
+    def fold(self) -> NormState | None:
+        """Dropout and leaky ReLU, with the sums over g that are a tied bias's gradient."""
+        activation, untied = self.options.activation, self.b is not None and self.b.ndim > 1
+        if self.y is None or untied or activation.name not in ("linear", "leaky_relu"):
+            return None
+        slope = activation.value if activation.name == "leaky_relu" else 1.0
+        return NormState(self.y, slope=slope, dropout=self.options.dropout)
 
     def backward(self, gy: Any) -> Any:
         need_x, need_w, need_b = (*self.needs, False)[:3]
@@ -72,6 +80,8 @@ class Convolution(Function):
 
     def _epilogue_grad(self, gy: Any, need_b: bool | slice) -> tuple[Any, Any]:
         """The gradient before dropout and activation, and the bias's."""
+        if isinstance(gy, Folded):
+            return gy.g, gy.sums[0, 0].astype(self.b.dtype, copy=False) if need_b else None
         if self.y is None:
             return gy, self._bias_grad(gy) if need_b else None
         return kernel("bias_activation_grad", gy)(
@@ -79,13 +89,13 @@ class Convolution(Function):
             self.y,
             self.options.activation,
             winner=self.extra if self.options.activation.name == "maxout" else None,
-            bias_shape=self.bias_shape if need_b else None,
+            bias_shape=self.b.shape if need_b else None,
             dropout=self.options.dropout,
         )
 
     def _bias_grad(self, gy: Any) -> Any:
         first = gy[: len(self.x)]
-        return kernel("bias_activation_grad", gy)(first, first, LINEAR, bias_shape=self.bias_shape)[1]
+        return kernel("bias_activation_grad", gy)(first, first, LINEAR, bias_shape=self.b.shape)[1]
 
     def _both(self, gy: Any, need: bool | slice) -> tuple[Any, Any]:
         how = self.options

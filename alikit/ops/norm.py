@@ -17,13 +17,29 @@ from alikit.ops._dispatch import Activation, Dropout, NormState, kernel
 class BatchNormLeakyReLU(Function):
     """Inputs x, gamma, beta; leaves mean and inv_std of the batch on itself."""
 
-    def __init__(self, eps: float, slope: float, moments: Any, frozen: bool, dropout: Dropout | None = None):
+    def __init__(
+        self,
+        eps: float,
+        slope: float,
+        moments: Any,
+        frozen: bool,
+        dropout: Dropout | None = None,
+        deferred: bool = False,
+    ):
         self.eps, self.slope, self.moments, self.frozen, self.dropout = eps, slope, moments, frozen, dropout
+        self.deferred = deferred
         self.stacks = not frozen
 
     def forward(self, x: Any, gamma: Any, beta: Any) -> Any:
         y, self.mean, self.inv_std = kernel("batch_norm_leaky_relu", x)(
-            x, gamma, beta, self.moments, eps=self.eps, slope=self.slope, dropout=self.dropout
+            x,
+            gamma,
+            beta,
+            self.moments,
+            eps=self.eps,
+            slope=self.slope,
+            dropout=self.dropout,
+            deferred=self.deferred,
         )
         self.x, self.gamma, self.beta = x, gamma, beta
         self.y = y  # the next layer saves it as its input anyway
@@ -61,17 +77,19 @@ def batch_norm_leaky_relu(
     moments: Any = None,
     frozen: bool = False,
     dropout: Dropout | None = None,
+    deferred: bool = False,
 ) -> tuple[Tensor, Any, Any]:
     """Normalises each channel, scales and shifts it, and applies leaky ReLU and dropout.
 
     x        (N, ..., C);  gamma, beta: (C,)
     slope    in [0, 1]; 1 leaves the normalised value; at exactly 0 the derivative is `slope`
     moments  (mean, biased variance) of x, where known; with `frozen` they are constants (population statistics)
+    deferred  y is for a 1x1 convolution alone, which may compute it itself as it reads x; not with dropout or `frozen`
 
     Returns y: (N, ..., C), mean: (C,) and inv_std: (C,), the latter two as arrays for the running statistics.
     """
     if frozen and moments is None:
         raise ValueError("batch_norm_leaky_relu: frozen statistics must be given as moments")
-    fn = BatchNormLeakyReLU(eps, slope, moments, frozen, dropout)
+    fn = BatchNormLeakyReLU(eps, slope, moments, frozen, dropout, deferred)
     y = fn(x, gamma, beta)
     return y, fn.mean, fn.inv_std

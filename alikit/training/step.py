@@ -9,7 +9,7 @@ import numpy as np
 from alikit.backend import compute_dtype, to_numpy
 from alikit.errors import DivergedError
 from alikit.nn import Pass
-from alikit.optim import EMA, Adam, AdamSettings
+from alikit.optim import EMA, Adam, AdamSettings, step_all
 from alikit.training.games import Batch, Rules
 
 
@@ -60,7 +60,7 @@ class Trainer:
         moves = self.rules.gradients(played, {player: adam.parameters for player, adam in self.adams.items()})
         # a device's clock [seed, step, updates] stands for both the step and Adam's t
         clock = None if isinstance(how.step, int) else how.step
-        squares = [adam.step(moves[player], clock) for player, adam in self.adams.items()]
+        squares = step_all(list(self.adams.values()), [moves[player] for player in self.adams], clock)
         self.model.update_statistics()
         if self.ema is not None:
             self.ema.update()

@@ -137,6 +137,10 @@ def optimisers(precision: str, tiny: bool) -> Iterator[Call]:
         more = {"lr": 1e-3, "beta1": 0.5, "beta2": 0.999, "eps": 1e-8}
         title = f"{size:,} parameters, {'number' if isinstance(step, int) else 'clock'}"
         yield Call("adam_step", title, arguments | more, precision)
+    one = {**arguments, **more, "grads": grads[:1], "out_low": None}
+    one |= {name: arguments[name][: grads[0][0].size] * 2 for name in ("out", "out_m", "out_v")} | {"lr": 1e-2}
+    both: dict[str, Any] = {name: [value, one[name]] for name, value in (arguments | more).items()}
+    yield Call("adam_steps", f"{size:,} parameters of two players", both | {"step": arguments["step"]}, precision)
     yield Call("moving_average", f"{size:,}", {"x": p, "out": m, "rate": 0.01}, precision)
 
 

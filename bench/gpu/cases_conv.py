@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bench.gpu.case import Call, numbers, positive, twin
-from bench.gpu.compare import Act, Low, Step, storage
+from bench.gpu.compare import Act, Deferred, Low, Step, storage
 from bench.gpu.layers import Layer
 from bench.kernels import Shape
 
@@ -78,14 +78,16 @@ def forward(layer: Layer, precision: str) -> Call:
         more |= {"activation": layer.activation, "dropout": dropout(layer.dropout, 5, True)}
     if layer.last:
         more["dtype"] = np.float32
+    through, made = before(layer, precision)
+    x = Deferred(through, made) if layer.deferred and made is not None else Act(given["x"])
     if s.op == "tconv":
         more["size"] = (s.out, s.out)
-        return Call("conv2d_input_grad", layer.title, {"gy": Act(given["x"]), "w": w, **more}, precision)
-    return Call("conv2d", layer.title, {"x": Act(given["x"]), "w": w, **more}, precision)
+        return Call("conv2d_input_grad", layer.title, {"gy": x, "w": w, **more}, precision)
+    return Call("conv2d", layer.title, {"x": x, "w": w, **more}, precision)
 
 
 def before(layer: Layer, precision: str) -> tuple[Any, np.ndarray | None]:
-    """The batch norm that made the layer's input, and that input; (None, None) where none did.
+    """The batch norm or activation that made the layer's input, and that input; (None, None) where none did.
 
     The input is computed from what the norm's input is when it is stored, so that signs agree with it.
     """
@@ -95,26 +97,30 @@ def before(layer: Layer, precision: str) -> tuple[Any, np.ndarray | None]:
         return None, None
     s, c = layer.shape, layer.shape.channels
     (x,) = numbers(f"{layer.title} before", (s.n, s.size, s.size, c))
+    drop = dropout(layer.rate, 6, False)
+    if not layer.normed:
+        y = x if drop is None else twin("dropout", "cpu")(x, drop)
+        return NormState(Act(y), slope=layer.before, dropout=drop), y
     gamma, (beta, mean) = positive(f"{layer.title} gamma", c), numbers(f"{layer.title} beta", (c,), (c,))
     inv_std = np.abs(positive(f"{layer.title} inv_std", c))
     stored = x.astype(storage(precision)).astype(np.float64)
     y = gamma * (stored - mean) * inv_std.astype(np.float64) + beta
     y = np.where(y > 0, y, layer.before * y)
-    drop = dropout(layer.rate, 6, False)
     if drop is not None:
         y = twin("dropout", "cpu")(y, drop)
     return NormState(Act(x), gamma, beta, mean, inv_std, layer.before, drop), y.astype(np.float32)
 
 
 def backward(layer: Layer, precision: str) -> Call:
-    """As the step does it: through the norm before, weight gradients in parts."""
+    """As the step does it: through norm and activation before, weight gradients in parts."""
     s, given = layer.shape, _given(layer)
     more: dict[str, Any] = {"stride": s.stride, "precision": precision, "partials": True}
     through, x = before(layer, precision)
     if through is None and layer.cotangents > 1 and s.n > 1:
         more["rows"] = slice(s.n + s.n // 2, 2 * s.n)
     gy = Act(given["gy"], stored="fp32" if layer.last else "")
-    arguments = {"x": Act(given["x"] if x is None else x), "gy": gy, "w": weight(given["w"], precision)}
+    given_x = Deferred(through, x) if layer.deferred and x is not None else Act(given["x"] if x is None else x)
+    arguments = {"x": given_x, "gy": gy, "w": weight(given["w"], precision)}
     return Call(
         "conv2d_backward",
         layer.title,

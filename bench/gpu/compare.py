@@ -34,6 +34,15 @@ class Low:
 
 
 @dataclass
+class Deferred:
+    """What a batch norm makes of an activation: on the device left to the layer that reads it, `arrays.Normalised`."""
+
+    norm: Any  # `arrays.NormState` of an `Act` and vectors
+    made: np.ndarray
+    eps: float = 1e-4
+
+
+@dataclass
 class Step:
     """A step that the device reads from its clock, and the CPU twin takes as a number."""
 
@@ -69,6 +78,8 @@ def for_host(value: Any, precision: str, exact: Any = np.float64) -> Any:
         if isinstance(item, type | np.dtype):
             return exact  # what the device rounds results to is its own affair
         kind = storage((isinstance(item, Act) and item.stored) or precision)
+        if isinstance(item, Deferred):
+            return item.made.astype(kind).astype(exact)
         if isinstance(item, Act | Low):
             return item.array.astype(kind).astype(exact)
         if isinstance(item, np.ndarray):
@@ -81,10 +92,15 @@ def for_host(value: Any, precision: str, exact: Any = np.float64) -> Any:
 def for_device(value: Any, precision: str) -> Any:
     """Arguments for the device twin: fresh arrays there."""
     from alikit.kernels import device
+    from alikit.kernels.arrays import Normalised
 
     def leaf(item: Any) -> Any:
         if isinstance(item, Step):
             return device.from_host(np.array([item.seed, item.step, item.step], np.int64))
+        if isinstance(item, Deferred):
+            x, gamma, beta, mean, inv_std, slope, _ = for_device(item.norm, precision)
+            var = for_device(1 / np.square(item.norm.inv_std) - item.eps, precision)
+            return Normalised(x, gamma, beta, mean, var, inv_std, item.eps, slope)
         if isinstance(item, Act):
             kind = storage(item.stored or precision)
             return device.from_host(item.array.astype(kind), kind, activation=True)

@@ -14,7 +14,7 @@ class Layer(NamedTuple):
     activation   behind it, where no batch norm follows;  bias: None, "tied" or "untied"
     norm         whether a batch norm follows: then it takes moments
     dropout      rate on its result: the next layer's
-    before       slope of the leaky ReLU behind the batch norm that made its input, None where none did
+    before       slope of the leaky ReLU that made its input, None where none did;  normed: whether behind a batch norm
     rate         of the dropout on its input
     last         whether its result stays float32: logits, the encoder's output
     cotangents   stacked in the backward pass
@@ -29,6 +29,13 @@ class Layer(NamedTuple):
     rate: float
     last: bool
     cotangents: int
+    normed: bool = True
+
+    @property
+    def deferred(self) -> bool:
+        """Whether it normalises its input itself."""
+        s = self.shape
+        return self.before is not None and self.normed and not self.rate and (s.kernel, s.stride) == (1, 1)
 
     @property
     def title(self) -> str:
@@ -36,6 +43,7 @@ class Layer(NamedTuple):
         riders = ["norm"] if self.norm else [self.activation.name]
         riders += [self.bias] if self.bias else []
         riders += [f"dropout {self.dropout}"] if self.dropout else []
+        riders += ["deferred"] if self.deferred else []
         return f"{self.shape.title} {' '.join(riders)}"
 
 
@@ -57,6 +65,7 @@ def network(name: str, rows: list[tuple[Any, tuple[int, int, int]]], spec: Any, 
     for place, (row, (size, _, channels)) in enumerate(rows):
         following = rows[place + 1][0].dropout if place + 1 < len(rows) else 0.0
         previous = rows[place - 1][0] if place else None
+        made = None if previous is None else spec.activation(previous)
         n = 2 * batch if judged else batch
         shape = Shape(row.op, n, size, channels, row.kernel, row.stride, row.maps, row.size)
         found.append(
@@ -66,10 +75,11 @@ def network(name: str, rows: list[tuple[Any, tuple[int, int, int]]], spec: Any, 
                 row.bias,
                 row.norm,
                 0.0 if row.norm else following,
-                spec.activation(previous).value if previous is not None and previous.norm else None,
+                made.value if made is not None and made.name == "leaky_relu" else None,
                 row.dropout,
                 place + 1 == len(rows) and name in ("encoder", "discriminator.xz"),
                 2 if judged and normed else 1,
+                previous is not None and previous.norm,
             )
         )
     return found

@@ -13,6 +13,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
@@ -67,6 +68,29 @@ def adam_step(
         if low is not None:
             low[...] = out[a:b].reshape(low.shape)
     return norms.sum(axis=0)
+
+
+def adam_steps(
+    grads: Sequence[Sequence[np.ndarray]],
+    *,
+    out: Sequence[np.ndarray],
+    out_m: Sequence[np.ndarray],
+    out_v: Sequence[np.ndarray],
+    step: Sequence[int] | np.ndarray,
+    lr: Sequence[float],
+    beta1: Sequence[float],
+    beta2: Sequence[float],
+    eps: Sequence[float],
+    out_low: Sequence[Sequence[np.ndarray | None] | None],
+) -> list[np.ndarray]:
+    """`adam_step` for several players: each argument holds one for each player; a clock is everyone's.
+
+    Returns for each player what `adam_step` returns.
+    """
+    options = {"out": out, "out_m": out_m, "out_v": out_v, "lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps}
+    options |= {"out_low": out_low, "step": [step] * len(grads) if isinstance(step, np.ndarray) else step}
+    each: Any = zip(*options.values(), strict=True)
+    return [adam_step(g, **dict(zip(options, values, strict=True))) for g, values in zip(grads, each, strict=True)]
 
 
 def _gradient(grads: Sequence[np.ndarray], bounds: Sequence[int], here: slice, norms: np.ndarray) -> np.ndarray:

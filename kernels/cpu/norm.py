@@ -41,6 +41,7 @@ def batch_norm_leaky_relu(
     slope: float,
     dropout: Dropout | None = None,
     dtype: type | None = None,
+    deferred: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """y = dropout(leaky_relu(gamma * (x - mean) / sqrt(var + eps) + beta)).
 
@@ -48,6 +49,7 @@ def batch_norm_leaky_relu(
     moments      (mean, biased variance) of x where a convolution has them already, else they are taken here
     slope        of the leaky ReLU, in [0, 1]; 1 leaves the normalised value as it is
     dropout      of the result;  dtype: of y, where it differs from x's
+    deferred     y may be left to its reader; here it never is, since backward would compute it again
 
     Returns y: (..., C), mean: (C,), inv_std: (C,).
     """

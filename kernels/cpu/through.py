@@ -3,6 +3,8 @@
     g = gy * keep / (1 - rate) * (1 if a > 0 else slope),   a = gamma * (x - mean) * inv_std + beta
     sums per cotangent and channel: sum g, sum g * (x - mean)
 
+Without a norm, a is what a convolution gave with its bias, and sum g the bias's gradient.
+
 Done by the norm's own gradient on all of gy, or by the convolution that computes gy, while it is in cache. Rows of few
 channels are treated several at a time where that is faster (`passes.ROW`).
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..arrays import NormState
+from ..arrays import Activation, NormState
 from . import passes
 from .masks import keep_mask
 
@@ -31,7 +33,7 @@ def tiled(vectors: np.ndarray, times: int) -> np.ndarray:
 class Through:
     """Works on matrices of `width` columns, `fold` pixels a row: what `matrix` makes of an array.
 
-    state   of the batch norm;  unit: pixels that any stretch of rows is made of
+    state   of the batch norm, if there is one;  unit: pixels that any stretch of rows is made of
     y       the norm's output, where it is at hand: its sign spares computing a again
     """
 
@@ -39,14 +41,16 @@ class Through:
         self.channels = state.x.shape[-1]
         self.fold = fold(unit, self.channels)
         self.x = self.matrix(state.x)
+        self.normed = state.gamma is not None
         self.y = None if y is None else self.matrix(y)
         self.slope = state.slope
         self.keep, self.rate = None, 0.0
         if state.dropout is not None:
             self.keep = keep_mask(state.dropout, state.x.size).reshape(self.x.shape)
             self.rate = state.dropout.rate
-        vectors = state.mean, state.gamma * state.inv_std, state.beta
-        self.mean, self.scale, self.beta = (tiled(v.astype(self.x.dtype), self.fold) for v in vectors)
+        if state.gamma is not None and state.beta is not None and state.mean is not None:
+            vectors = state.mean, state.gamma * state.inv_std, state.beta
+            self.mean, self.scale, self.beta = (tiled(v.astype(self.x.dtype), self.fold) for v in vectors)
         self.parts: dict[tuple[int, int], np.ndarray] = {}
 
     def matrix(self, array: np.ndarray) -> np.ndarray:
@@ -58,14 +62,20 @@ class Through:
 
         part  of the work, whose sums are added up by themselves
         """
-        sums = self.parts.setdefault((k, part), np.zeros((2, self.mean.size)))
-        y, keep = (None if whole is None else whole[rows] for whole in (self.y, self.keep))
-        vectors = self.mean, self.scale, self.beta
-        passes.through(gy, self.x[rows], y, *vectors, self.slope, keep, self.rate, g, sums)
+        sums = self.parts.setdefault((k, part), np.zeros((1 + self.normed, self.x.shape[1])))
+        x, (y, keep) = self.x[rows], (None if whole is None else whole[rows] for whole in (self.y, self.keep))
+        if self.normed:
+            passes.through(gy, x, y, self.mean, self.scale, self.beta, self.slope, keep, self.rate, g, sums)
+            return
+        activation, flat = Activation("leaky_relu", self.slope), g.reshape(-1, copy=False)
+        keep = None if keep is None else keep.reshape(-1)
+        passes.activation_grad(gy.reshape(-1), x.reshape(-1), activation, keep, self.rate, flat)
+        sums[0] += passes.column_sums(g)
 
     def sums(self, count: int) -> np.ndarray:
-        """(count, 2, C) float64: of each cotangent sum g and sum g * (x - mean), parts added in their order."""
-        found = np.zeros((count, 2, self.channels))
+        """(count, 2, C) float64: of each cotangent sum g and sum g * (x - mean), parts added in their order; without a
+        norm (count, 1, C)."""
+        found = np.zeros((count, 1 + self.normed, self.channels))
         for (k, _), part in sorted(self.parts.items()):
-            found[k] += part.reshape(2, self.fold, -1).sum(axis=1)
+            found[k] += part.reshape(len(part), self.fold, -1).sum(axis=1)
         return found

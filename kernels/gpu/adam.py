@@ -1,4 +1,4 @@
-"""Adam and the moving average of weights, over flat buffers: one launch for all parameters of a player.
+"""Adam and the moving average of weights, over flat buffers: one launch for all parameters of all players.
 
     m <- b1 m + (1 - b1) g        v <- b2 v + (1 - b2) g^2
     theta <- theta - a_t m / (sqrt(v) + eps),   a_t = a sqrt(1 - b2^t) / (1 - b1^t)
@@ -6,7 +6,8 @@
 eps stands beside the *uncorrected* sqrt(v) (method 3.1). The launch moves 28 bytes a parameter; nothing else counts:
 
 * A program takes a block of one tensor. It finds the tensor in a table of addresses, and with it the partial sums that
-  a split weight gradient left, which it adds in their order; tensors of many partial sums come first.
+  a split weight gradient left, which it adds in their order; tensors of many partial sums come first. At the table's
+  head stand each player's settings, so that it does not matter whose tensor it is.
 * Whole blocks at multiples of 16 bytes are moved 16 bytes at a time. Other blocks, a tensor's last one for example,
   take a second path, number by number; it works in shorter pieces, lest it decide how many registers there are.
 * Whatever reads the weights as bfloat16 finds a rounded copy, written here.
@@ -21,108 +22,23 @@ import math
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import device
 from ..arrays import Array
-from ..launch import Int64, Work, jit, launch, tl
-from .table import last_to_finish
+from ..launch import Work, launch
+from .adam_kernels import adam_kernel, moving_average_kernel
 
 BLOCK = 1024  # elements a program: 8 a thread, four arrays of them in registers
 PIECE = 256  # of a block that is not whole or not aligned
-TENSORS = 128  # places in the table; more where there are more tensors
+TENSORS = 128  # room in the table; more where there are more tensors
 POWERS = 32  # bits of t
-HEADER = 1 + 2 * POWERS  # learning rate, powers of beta1, powers of beta2
-ROW = 10  # gradient, copy, place, size, parts, channels and pitch of the copy, aligned, index, first block
-
-
-@jit
-def _product(a, b):
-    return a * b
-
-
-@jit
-def step_size(table_ptr, t, POWERS: tl.constexpr):
-    """a_t as float64, from the table's header."""
-    bit = tl.arange(0, POWERS)
-    chosen = ((t >> bit) & 1) != 0
-    power1 = tl.load(table_ptr + 1 + bit).to(tl.float64, bitcast=True)
-    power2 = tl.load(table_ptr + 1 + POWERS + bit).to(tl.float64, bitcast=True)
-    rest1 = 1.0 - tl.reduce(tl.where(chosen, power1, 1.0), 0, _product)
-    rest2 = 1.0 - tl.reduce(tl.where(chosen, power2, 1.0), 0, _product)
-    return tl.load(table_ptr).to(tl.float64, bitcast=True) * tl.sqrt(rest2) / rest1
-
-
-@jit
-def _update(table_ptr, row_ptr, p_ptr, m_ptr, v_ptr, t, start, beta1, new1, beta2, new2, eps, BLOCK: tl.constexpr,
-            POWERS: tl.constexpr, WHOLE: tl.constexpr):  # fmt: skip
-    """Elements [start, start + BLOCK) of the tensor in a row of the table; returns their gradients' squared norm.
-
-    The hints stand on whole tiles of pointers: on a scalar they would be lost when the call is inlined.
-    """
-    ALIGNED: tl.constexpr = 16 if WHOLE else 4
-    grad_ptr = tl.load(row_ptr).to(tl.pointer_type(tl.float32))
-    low_ptr = tl.load(row_ptr + 1).to(tl.pointer_type(tl.bfloat16))
-    place, size, parts = tl.load(row_ptr + 2), tl.load(row_ptr + 3), tl.load(row_ptr + 4).to(tl.int32)
-    offs = start + tl.arange(0, BLOCK)
-    mask = tl.zeros((BLOCK,), tl.int32) == 0 if WHOLE else offs < size
-    g = tl.zeros((BLOCK,), tl.float32)
-    for part in range(0, parts, 4):
-        for k in tl.static_range(4):  # four loads on their way at a time
-            part_ptrs = tl.multiple_of(grad_ptr + size * (part + k) + offs, ALIGNED)
-            g += tl.load(part_ptrs, mask=mask & (tl.full((BLOCK,), part + k, tl.int32) < parts), other=0.0)
-    p_ptrs = tl.multiple_of(p_ptr + place + offs, ALIGNED)
-    m_ptrs = tl.multiple_of(m_ptr + place + offs, ALIGNED)
-    v_ptrs = tl.multiple_of(v_ptr + place + offs, ALIGNED)
-    p = tl.load(p_ptrs, mask=mask, other=0.0)
-    m = tl.load(m_ptrs, mask=mask, other=0.0)
-    v = tl.load(v_ptrs, mask=mask, other=0.0)
-    rate = step_size(table_ptr, t, POWERS).to(tl.float32)  # while the loads are on their way
-    m = beta1 * m + new1 * g
-    v = beta2 * v + new2 * (g * g)
-    p -= rate * (m / (tl.sqrt(v) + eps))
-    tl.store(p_ptrs, p, mask=mask)
-    tl.store(m_ptrs, m, mask=mask)
-    tl.store(v_ptrs, v, mask=mask)
-    if low_ptr.to(tl.int64) != 0:
-        if WHOLE:  # 8 bytes: a wider store would want the whole tile laid out anew
-            tl.store(tl.multiple_of(low_ptr + offs, 8), p.to(tl.bfloat16), mask=mask)
-        else:
-            channels, pitch = tl.load(row_ptr + 5).to(tl.int32), tl.load(row_ptr + 6).to(tl.int32)
-            tl.store(low_ptr + offs // channels * pitch + offs % channels, p.to(tl.bfloat16), mask=mask)
-    return tl.sum(g * g)
-
-
-@jit
-def adam_kernel(table_ptr, clock_ptr, p_ptr, m_ptr, v_ptr, partial_ptr, count_ptr, norm_ptr, t, beta1, new1, beta2,
-                new2, eps, CLOCKED: tl.constexpr, TENSORS: tl.constexpr, HEADER: tl.constexpr, ROW: tl.constexpr,
-                POWERS: tl.constexpr, BLOCK: tl.constexpr, PIECE: tl.constexpr):  # fmt: skip
-    """Program `block` updates a block of the tensor whose first block is the last one not behind it."""
-    block = tl.program_id(0)
-    if CLOCKED:
-        t = tl.load(clock_ptr + 2) + 1
-    firsts = tl.load(table_ptr + HEADER + tl.arange(0, TENSORS))
-    row_ptr = table_ptr + HEADER + TENSORS + (tl.sum((firsts <= block).to(tl.int32)) - 1) * ROW
-    size, first = tl.load(row_ptr + 3).to(tl.int32), tl.load(row_ptr + 9).to(tl.int32)
-    start = (block - first) * BLOCK
-    if (tl.load(row_ptr + 7) != 0) & (start + BLOCK <= size):
-        square = _update(table_ptr, row_ptr, p_ptr, m_ptr, v_ptr, t, start, beta1, new1, beta2, new2, eps, BLOCK,
-                         POWERS, True)  # fmt: skip
-    else:
-        square = 0.0
-        for piece in range(start, min(start + BLOCK, size), PIECE):
-            square += _update(table_ptr, row_ptr, p_ptr, m_ptr, v_ptr, t, piece, beta1, new1, beta2, new2, eps, PIECE,
-                              POWERS, False)  # fmt: skip
-    tl.store(partial_ptr + block, square)
-    blocks, index = tl.cdiv(size, BLOCK), tl.load(row_ptr + 8)
-    if last_to_finish(count_ptr + index, blocks):
-        total = tl.zeros((BLOCK,), tl.float32)
-        for b in range(0, blocks, BLOCK):
-            b_offs = b + tl.arange(0, BLOCK)
-            total += tl.load(partial_ptr + first + b_offs, mask=b_offs < blocks, other=0.0, cache_modifier=".cg")
-        tl.store(norm_ptr + index, tl.sum(total))
+SETTINGS = 7  # of a player: learning rate, beta1, 1 - beta1, beta2, 1 - beta2, eps, t
+HEADER = SETTINGS + 2 * POWERS  # and the powers of beta1 and of beta2
+ROW = 13  # gradient, copy, p, m, v, size, parts, channels and pitch of the copy, aligned, index, first block, player
 
 
 def adam_step(
@@ -148,69 +64,106 @@ def adam_step(
 
     Returns (len(grads),) float32: the squared norm of each gradient; not finite where the gradient is not.
     """
-    lows = [None] * len(grads) if out_low is None else list(out_low)
+    buffers: dict[str, Any] = {"out": [out], "out_m": [out_m], "out_v": [out_v], "out_low": [out_low]}
+    settings: dict[str, Any] = {"lr": [lr], "beta1": [beta1], "beta2": [beta2], "eps": [eps]}
+    return adam_steps([grads], step=step if device.is_device(step) else [step], **buffers, **settings)[0]
+
+
+def adam_steps(
+    grads: Sequence[Sequence[Array]],
+    *,
+    out: Sequence[Array],
+    out_m: Sequence[Array],
+    out_v: Sequence[Array],
+    step: Sequence[int] | Array,
+    lr: Sequence[float],
+    beta1: Sequence[float],
+    beta2: Sequence[float],
+    eps: Sequence[float],
+    out_low: Sequence[Sequence[Array | None] | None],
+) -> list[Array]:
+    """`adam_step` for several players in one launch: each argument holds one for each player; a clock is everyone's.
+
+    Returns for each player what `adam_step` would, which are parts of one array.
+    """
+    clocked = device.is_device(step)
+    times = [0] * len(grads) if clocked else list(step)
+    tensors: list[Tensor] = []
+    for player, (g, low, *buffers) in enumerate(zip(grads, out_low, out, out_m, out_v, strict=True)):
+        tensors += _tensors(player, g, [None] * len(g) if low is None else low, buffers)
+        if not clocked and times[player] < 1:
+            raise ValueError(f"adam_step: step must be at least 1, found {times[player]}")
+    headers = [_header(*settings) for settings in zip(lr, beta1, beta2, eps, times, strict=True)]
+    table, blocks, room = _table(headers, tensors)
+    norms = device.empty(len(tensors))
+    arguments = {
+        "table_ptr": table, "clock_ptr": step if clocked else None, "partial_ptr": device.empty(blocks),
+        "count_ptr": device.counters(len(tensors)), "norm_ptr": norms,
+    }  # fmt: skip
+    constants = {"PLAYERS": len(grads), "CLOCKED": clocked, "TENSORS": room, "SETTINGS": SETTINGS, "POWERS": POWERS}
+    constants |= {"ROW": ROW, "BLOCK": BLOCK, "PIECE": PIECE}
+    total = sum(t.size for t in tensors)
+    written = 12 * total + 2 * sum(t.size for t in tensors if t.low is not None)
+    work = Work(12 * total + 4 * sum(t.size * t.parts for t in tensors), written, 14 * total)
+    launch(adam_kernel, blocks, arguments, constants, stages=1, work=work)
+    ends = list(accumulate(map(len, grads), initial=0))
+    return [norms[a:b] for a, b in pairwise(ends)]
+
+
+class Tensor(NamedTuple):
+    """A parameter: its gradient, its copy if there is one, and where its part of the three flat buffers begins."""
+
+    grad: Array
+    low: Array | None
+    places: list[int]
+    size: int
+    parts: int
+    player: int
+
+
+def _tensors(player: int, grads: Sequence[Array], lows: Sequence[Any], buffers: Sequence[Array]) -> list[Tensor]:
+    """A player's, checked."""
     parts = [len(g) if g.ndim == 5 else 1 for g in grads]
     sizes = [g.size // n for g, n in zip(grads, parts, strict=True)]
-    _check(grads, sizes, lows, out, out_m, out_v, step)
-    aligned = math.gcd(16, *(device.address(buffer) for buffer in (out, out_m, out_v))) == 16
-    table, blocks, places = _table(grads, sizes, parts, lows, (lr, beta1, beta2), aligned)
-    norms = device.empty(len(grads))
-    clocked = device.is_device(step)
-    arguments = {
-        "table_ptr": table, "clock_ptr": step if clocked else None, "p_ptr": out, "m_ptr": out_m, "v_ptr": out_v,
-        "partial_ptr": device.empty(blocks), "count_ptr": device.counters(len(grads)), "norm_ptr": norms,
-        "t": Int64(0 if clocked else step), "beta1": beta1, "new1": 1 - beta1, "beta2": beta2, "new2": 1 - beta2,
-        "eps": eps,
-    }  # fmt: skip
-    constants = {"CLOCKED": clocked, "TENSORS": places, "HEADER": HEADER, "ROW": ROW, "POWERS": POWERS}
-    written = 12 * out.size + 2 * sum(low.size for low in lows if low is not None)
-    work = Work(12 * out.size + 4 * sum(g.size for g in grads), written, 14 * out.size)
-    launch(adam_kernel, blocks, arguments, {**constants, "BLOCK": BLOCK, "PIECE": PIECE}, stages=1, work=work)
-    return norms
-
-
-def _check(
-    grads: Sequence[Array], sizes: list[int], lows: list[Any], out: Array, out_m: Array, out_v: Array, step: Any
-) -> None:
-    total = sum(sizes)
-    if not (total,) == out.shape == out_m.shape == out_v.shape:
-        raise ValueError(f"adam_step: {total} gradients for buffers of {out.shape}, {out_m.shape} and {out_v.shape}")
-    if not device.is_device(step) and step < 1:
-        raise ValueError(f"adam_step: step must be at least 1, found {step}")
+    starts = list(accumulate(sizes, initial=0))
+    if any(buffer.shape != (starts[-1],) for buffer in buffers):
+        found = "{}, {} and {}".format(*(buffer.shape for buffer in buffers))
+        raise ValueError(f"adam_step: {starts[-1]} gradients for buffers of {found}")
     if len(lows) != len(grads):
         raise ValueError(f"adam_step: {len(lows)} copies for {len(grads)} gradients")
-    for array in (*grads, out, out_m, out_v):
+    for array in (*grads, *buffers):
         if array.dtype != np.float32 or not array.flags.c_contiguous:
             raise ValueError(f"adam_step: an array {array.shape} {array.dtype} where contiguous float32 is wanted")
     for g, low in zip(grads, lows, strict=True):
         shape = g.shape[1:] if g.ndim == 5 else g.shape
         if low is not None and (low.shape != shape or low.dtype.name != "bfloat16"):
             raise ValueError(f"adam_step: a copy {low.shape} {low.dtype}, wanted {shape} bfloat16")
+    places = [[device.address(buffer) + 4 * start for buffer in buffers] for start in starts[:-1]]
+    return [Tensor(*each, player) for each in zip(grads, lows, places, sizes, parts, strict=True)]
 
 
-def _table(
-    grads: Sequence[Array], sizes: list[int], parts: list[int], lows: list[Any], settings: tuple[float, float, float],
-    buffers_aligned: bool,
-) -> tuple[Array, int, int]:  # fmt: skip
-    """(table, blocks, places): header, first block of each row's tensor, rows; tensors of most parts first."""
-    lr, beta1, beta2 = settings
-    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+def _table(headers: Sequence[list[int]], tensors: Sequence[Tensor]) -> tuple[Array, int, int]:
+    """(table, blocks, room): headers, first block of each row's tensor, rows; tensors of most parts first."""
     rows: list[Any] = []
     firsts, blocks = [], 0
-    for i in sorted(range(len(grads)), key=lambda i: -parts[i]):
-        g, low, size = grads[i], lows[i], sizes[i]
+    for index in sorted(range(len(tensors)), key=lambda i: -tensors[i].parts):
+        g, low, places, size, parts, player = tensors[index]
         channels = 1 if low is None else low.shape[-1]
         pitch = 1 if low is None else device.pitch(low)
-        aligned = buffers_aligned and starts[i] % 4 == 0 and device.address(g) % 16 == 0
-        aligned = aligned and (parts[i] == 1 or size % 4 == 0)
+        aligned = math.gcd(16, device.address(g), *places) == 16 and (parts == 1 or size % 4 == 0)
         aligned = aligned and (low is None or (pitch == channels and device.address(low) % 8 == 0))
-        rows += [g, low, starts[i], size, parts[i], channels, pitch, int(aligned), i, blocks]
+        rows += [g, low, *places, size, parts, channels, pitch, int(aligned), index, blocks, player]
         firsts.append(blocks)
         blocks += max(1, -(-size // BLOCK))
-    places = max(TENSORS, 1 << (len(grads) - 1).bit_length())
-    firsts += [2**62] * (places - len(firsts))
-    header = [_bits(lr), *_powers(beta1), *_powers(beta2)]
-    return device.pointer_table([[*header, *firsts, *rows]])[0], blocks, places
+    room = max(TENSORS, 1 << (len(tensors) - 1).bit_length())
+    firsts += [2**62] * (room - len(firsts))
+    return device.pointer_table([[word for header in headers for word in header] + firsts + rows])[0], blocks, room
+
+
+def _header(lr: float, beta1: float, beta2: float, eps: float, t: int) -> list[int]:
+    """A player's settings."""
+    settings = [_bits(x) for x in (lr, beta1, 1 - beta1, beta2, 1 - beta2, eps)]
+    return [*settings, t, *_powers(beta1), *_powers(beta2)]
 
 
 @lru_cache
@@ -222,25 +175,6 @@ def _powers(beta: float) -> list[int]:
 def _bits(x: float) -> int:
     """A float64 as the int64 of the same bits."""
     return struct.unpack("<q", struct.pack("<d", x))[0]
-
-
-@jit
-def _average(x_ptr, out_ptr, offs, mask, rate, ALIGNED: tl.constexpr):
-    x_ptrs, out_ptrs = tl.multiple_of(x_ptr + offs, ALIGNED), tl.multiple_of(out_ptr + offs, ALIGNED)
-    average = tl.load(out_ptrs, mask=mask, other=0.0)
-    average += rate * (tl.load(x_ptrs, mask=mask, other=0.0) - average)
-    tl.store(out_ptrs, average, mask=mask)
-
-
-@jit
-def moving_average_kernel(x_ptr, out_ptr, size, rate, ALIGNED: tl.constexpr, BLOCK: tl.constexpr):
-    """A block a program. A mask that is not known beforehand would make the copies narrow: whole blocks have none."""
-    start = tl.program_id(0) * BLOCK
-    offs = start + tl.arange(0, BLOCK)
-    if start + BLOCK <= size:
-        _average(x_ptr, out_ptr, offs, tl.full((BLOCK,), True, tl.int1), rate, ALIGNED)
-    else:
-        _average(x_ptr, out_ptr, offs, offs < size, rate, 4)
 
 
 def moving_average(x: Array, *, out: Array, rate: float) -> None:

@@ -84,15 +84,16 @@ class Ending:
             sums = device.empty((self.sets, 2, product.channels))
             parts = device.empty(self.sets * (tiles * product.phases + groups) * 3 * product.columns)
             counters = device.counters(self.sets * (groups + 1) * product.blocks)
-            self.extra = (sums[0, 0], sums[0, 1]) if norm is None else sums
+            self.extra = (sums[0, 0], sums[0, 1]) if norm is None else sums if norm.gamma is not None else sums[:, :1]
+        gamma, beta, mean, inv_std = (None,) * 4 if norm is None else _vectors(norm, product.channels)
         return {
             "bias_ptr": self.bias,
             "winner_ptr": winner if product.pieces > 1 else None,
             "x_ptr": None if norm is None else norm.x,
-            "gamma_ptr": None if norm is None else norm.gamma,
-            "beta_ptr": None if norm is None else norm.beta,
-            "mean_ptr": None if norm is None else norm.mean,
-            "inv_std_ptr": None if norm is None else norm.inv_std,
+            "gamma_ptr": gamma,
+            "beta_ptr": beta,
+            "mean_ptr": mean,
+            "inv_std_ptr": inv_std,
             **self.dropout,
             "parts_ptr": parts,
             "sums_ptr": sums,
@@ -110,3 +111,11 @@ class Ending:
         """Bytes that it has to write beside y."""
         winners = math.prod(self.shape) if self.activation.name == "maxout" else 0
         return winners + (8 * self.sets * self.shape[3] if self.moments or self.through is not None else 0)
+
+
+def _vectors(norm: NormState, channels: int) -> tuple[Array, ...]:
+    """gamma, beta, mean and inv_std; without a norm those that make a the activation's output itself."""
+    if norm.gamma is not None:
+        return norm[1:5]
+    ones, zeros = device.constant(1.0, channels), device.constant(0.0, channels)
+    return ones, zeros, zeros, ones

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .. import device
-from ..arrays import Activation, Array, Dropout, check_activation, check_dropout, stacked
+from ..arrays import Activation, Array, Dropout, Normalised, check_activation, check_dropout, stacked
 from ..launch import Work, launch
 from .norm_kernels import moments_kernel, norm_grad_kernel, norm_grad_sums_kernel, normalise_kernel, statistics_kernel
 from .philox import dropout_arguments
@@ -66,20 +66,27 @@ def batch_norm_leaky_relu(
     slope: float,
     dropout: Dropout | None = None,
     dtype: Any = None,
-) -> tuple[Array, Array, Array]:
+    deferred: bool = False,
+) -> tuple[Any, Array, Array]:
     """y = leaky_relu(gamma * (x - mean) / sqrt(var + eps) + beta), with dropout. One launch, two without moments.
 
     x            (..., C) float32 or bfloat16; gamma, beta: (C,) float32
     moments      (mean, biased variance) of x where a convolution has them already, else they are taken here
     slope        of the leaky ReLU, in [0, 1]; 1 leaves the normalised value as it is
     dropout      of y;  dtype: of y, that of x by default
+    deferred     y is a `Normalised`, and its reader's to compute: a 1x1 convolution's. No dropout or dtype then
 
     Returns y: (..., C), mean: (C,), inv_std: (C,); float32 but for y.
     """
     mean, var = moments or (gamma, gamma)
     _check("batch_norm_leaky_relu", slope, dropout, x, gamma=gamma, beta=beta, mean=mean, var=var)
     mean, var = moments_of(x) if moments is None else moments
-    y, inv_std = device.empty_activation(x.shape, dtype or x.dtype), device.empty(x.shape[-1])
+    inv_std = device.empty(x.shape[-1])
+    if deferred:
+        if dropout is not None or (dtype or x.dtype) != x.dtype:
+            raise ValueError("batch_norm_leaky_relu: what is deferred has no dropout and no dtype of its own")
+        return Normalised(x, gamma, beta, mean, var, inv_std, float(eps), float(slope)), mean, inv_std
+    y = device.empty_activation(x.shape, dtype or x.dtype)
     table = table_of(y)
     random, constants = dropout_arguments(dropout)
     arguments = {

@@ -213,6 +213,30 @@ class TestFolds:
         gradcheck(fn, [*(t.data for t in layers.values()), last], directions=1)
         assert folded == [True]
 
+    @pytest.mark.parametrize("activation", [LEAKY, Activation("linear")], ids=["leaky", "dropout alone"])
+    @pytest.mark.parametrize("bias", ["none", "tied", "untied"])
+    def test_gradcheck_without_a_norm(
+        self, bias: str, activation: Activation, draw: Callable, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A convolution's own activation and bias are passed through as well, but for a bias of each position."""
+        x, w, last = draw("x", 3, 5, 6, 2).data, draw("w", 4, 2, 3, 2).data, draw("last", 3, 2, 2, 4).data
+        b = [] if bias == "none" else [draw("b", *(4,) if bias == "tied" else (4, 4, 4)).data]
+        seen: list[bool] = []
+        backward = conv.Convolution.backward
+
+        def watched(self: Any, gy: Any) -> Any:
+            seen.append(isinstance(gy, Folded))
+            return backward(self, gy)
+
+        monkeypatch.setattr(conv.Convolution, "backward", watched)
+
+        def fn(x: Tensor, w: Tensor, last: Tensor, *b: Tensor) -> Tensor:
+            h = ops.conv2d(x, w, *b, activation=activation, dropout=dropout(1))[0]
+            return ops.conv2d(h, last, activation=LEAKY)[0]
+
+        gradcheck(fn, [x, w, last, *b], directions=1)
+        assert seen == [False, bias != "untied"]
+
     def test_where_only_the_input_s_gradient_is_wanted(self, layers: dict, draw: Callable, folded: list) -> None:
         last = draw("last", 3, 2, 2, 4)
         parameters = list(layers.values())

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alikit.kernels.cpu.adam import adam_step, moving_average
+from alikit.kernels.cpu.adam import adam_step, adam_steps, moving_average
 
 SETTINGS = {"lr": 0.01, "beta1": 0.5, "beta2": 0.999, "eps": 1e-8}
 SHAPES = [(3, 4, 2), (1,), (137,), (5, 7)]
@@ -174,3 +174,26 @@ def test_moving_average(stream: Callable) -> None:
     np.testing.assert_allclose(out, 0.95 * average + 0.05 * x, rtol=1e-12, atol=1e-12)
     moving_average(x, out=out, rate=1.0)
     np.testing.assert_allclose(out, x, rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("step", [[3, 8], np.array([1, 2, 6])], ids=["numbers", "a clock"])
+def test_several_players_move_as_each_would_alone(step: Any, problem: tuple) -> None:
+    """Each by its own settings and its own t."""
+    settings = [SETTINGS, {"lr": 0.3, "beta1": 0.9, "beta2": 0.9, "eps": 0.02}]
+    grads = [problem[1][0], problem[1][1][1:3]]
+    alone, together = [], []
+    for each, g in zip(settings, grads, strict=True):
+        size = sum(a.size for a in g)
+        for kept in (alone, together):
+            low = [None] * (len(g) - 1) + [np.zeros(g[-1].shape, np.float16)]
+            p, v = problem[0][:size].copy(), np.full(size, 0.25)
+            kept.append({"out": p, "out_m": np.ones(size), "out_v": v, **each, "out_low": low})
+    times = step if isinstance(step, list) else [step, step]
+    wanted = [adam_step(g, **given, step=t) for g, given, t in zip(grads, alone, times, strict=True)]
+    arguments: Any = {key: [given[key] for given in together] for key in together[0]}
+    found = adam_steps(grads, **arguments, step=step)
+    for i in range(2):
+        np.testing.assert_array_equal(found[i], wanted[i])
+        for key in ("out", "out_m", "out_v"):
+            np.testing.assert_array_equal(together[i][key], alone[i][key])
+        np.testing.assert_array_equal(together[i]["out_low"][-1], alone[i]["out_low"][-1])

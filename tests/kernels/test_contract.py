@@ -45,6 +45,17 @@ def arguments(name: str, rng: np.random.Generator, dtype: type) -> tuple[list, d
             [[draw(3, 4), draw(5), draw(2, 1, 1, 2, 3)]],
             {"out": draw(23), "out_m": draw(23), "out_v": draw(23) ** 2, "step": 3, **adam, "out_low": low},
         ),
+        "adam_steps": (
+            [[[draw(3, 4), draw(2, 1, 1, 2, 3)], [draw(5)]]],
+            {
+                "out": [draw(18), draw(5)],
+                "out_m": [draw(18), draw(5)],
+                "out_v": [draw(18) ** 2, draw(5) ** 2],
+                **{key: [value, value / 2] for key, value in adam.items()},
+                "step": [3, 4],
+                "out_low": [[None, draw(1, 1, 2, 3)], None],
+            },
+        ),
         "moving_average": ([draw(17)], {"out": draw(17), "rate": 0.1}),
         "gather_batch": ([rng.integers(0, 256, (9, 4, 4, 3), np.uint8), np.array([3, 1, 3])], {}),
         "record_step": (
@@ -136,6 +147,8 @@ def test_keeps_the_dtype(name: str, dtype: type, stream: Callable) -> None:
     found = arrays(kernel(name)(*args, **options)) + written(options)
     if name == "adam_step":
         assert found.pop(0).dtype == np.float64  # the squared norms
+    if name == "adam_steps":
+        assert {found.pop(0).dtype for _player in range(2)} == {np.dtype(np.float64)}
     if name == "conv2d_backward":
         assert found.pop(1).dtype == np.float64  # sums over the batch
     assert found

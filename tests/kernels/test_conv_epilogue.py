@@ -184,13 +184,16 @@ THROUGH = {
     "no activation": (1.0, None),
 }
 every_way = pytest.mark.parametrize(("slope", "dropout"), THROUGH.values(), ids=THROUGH.keys())
+with_and_without = pytest.mark.parametrize("normed", [True, False], ids=["norm", "no norm"])
 
 
 @pytest.fixture
 def norm(stream: Callable) -> Callable[..., NormState]:
     """norm(shape, slope, dropout): what a batch norm that made an array of this shape has kept; numbers at random."""
 
-    def make(shape: tuple[int, ...], slope: float, dropout: Dropout | None) -> NormState:
+    def make(shape: tuple[int, ...], slope: float, dropout: Dropout | None, *, normed: bool = True) -> NormState:
+        if not normed:
+            return NormState(stream("output").standard_normal(shape), slope=slope, dropout=dropout)
         vectors = (stream(name).standard_normal(shape[-1]) for name in ("gamma", "beta", "mean"))
         inv_std = stream("inv_std").uniform(0.5, 2, shape[-1])
         return NormState(3 * stream("norm").standard_normal(shape), *vectors, inv_std, slope, dropout)
@@ -200,13 +203,19 @@ def norm(stream: Callable) -> Callable[..., NormState]:
 
 def pass_through(gx: np.ndarray, state: NormState) -> tuple[np.ndarray, np.ndarray]:
     """g and sums as `NormState` defines them, cotangent by cotangent."""
-    a = state.gamma * (state.x - state.mean) * state.inv_std + state.beta
+    a = before_activation(state)
     factor = np.where(a > 0, 1, state.slope)
     if state.dropout is not None:
         factor = dropout_kernel(factor, state.dropout)
     g = gx.reshape(-1, *state.x.shape) * factor
     axes = tuple(range(1, g.ndim - 1))
-    return g.reshape(gx.shape), np.stack([g.sum(axis=axes), (g * (state.x - state.mean)).sum(axis=axes)], axis=1)
+    sums = [g.sum(axis=axes)] + ([] if state.gamma is None else [(g * (state.x - state.mean)).sum(axis=axes)])
+    return g.reshape(gx.shape), np.stack(sums, axis=1)
+
+
+def before_activation(state: NormState) -> np.ndarray:
+    """a; without a norm something of its sign."""
+    return state.x if state.gamma is None else state.gamma * (state.x - state.mean) * state.inv_std + state.beta
 
 
 def assert_passed(found: tuple[np.ndarray, Any], gx: np.ndarray, state: NormState) -> None:
@@ -216,11 +225,13 @@ def assert_passed(found: tuple[np.ndarray, Any], gx: np.ndarray, state: NormStat
 
 
 @every_way
+@with_and_without
 @pytest.mark.parametrize("cotangents", [1, 3])
 @pytest.mark.parametrize("path", GRADIENT_PATHS.values(), ids=GRADIENT_PATHS.keys())
 def test_a_gradient_passes_through_the_norm_in_front_of_a_convolution(
     path: Path,
     cotangents: int,
+    normed: bool,
     slope: float,
     dropout: Dropout | None,
     operands: Callable,
@@ -231,7 +242,7 @@ def test_a_gradient_passes_through_the_norm_in_front_of_a_convolution(
     gy_shape = conv2d(np.zeros(path.x), np.zeros(path.w), stride=path.stride)[0].shape
     _, w, _ = operands(path, None, path.x)
     gy = stream("gy").standard_normal((cotangents * path.x[0], *gy_shape[1:]))
-    state = norm(path.x, slope, dropout)
+    state = norm(path.x, slope, dropout, normed=normed)
     plain, _ = conv2d_input_grad(gy, w, path.x[1:3], stride=path.stride)
     assert_passed(conv2d_input_grad(gy, w, path.x[1:3], stride=path.stride, through=state), plain, state)
     x = output_of(state)
@@ -242,11 +253,13 @@ def test_a_gradient_passes_through_the_norm_in_front_of_a_convolution(
 
 
 @every_way
+@with_and_without
 @pytest.mark.parametrize("cotangents", [1, 3])
 @pytest.mark.parametrize("path", FORWARD_PATHS.values(), ids=FORWARD_PATHS.keys())
 def test_a_gradient_passes_through_the_norm_in_front_of_a_transposed_convolution(
     path: Path,
     cotangents: int,
+    normed: bool,
     slope: float,
     dropout: Dropout | None,
     operands: Callable,
@@ -256,7 +269,7 @@ def test_a_gradient_passes_through_the_norm_in_front_of_a_transposed_convolution
     x_shape = conv2d(np.zeros(path.x), np.zeros(path.w), stride=path.stride)[0].shape
     _, w, _ = operands(path, None, x_shape)
     gy = stream("gy").standard_normal((cotangents * path.x[0], *path.x[1:]))
-    state = norm(x_shape, slope, dropout)
+    state = norm(x_shape, slope, dropout, normed=normed)
     plain, _ = conv2d(gy, w, stride=path.stride)
     assert_passed(conv2d(gy, w, stride=path.stride, through=state), plain, state)
     x = output_of(state)
@@ -268,7 +281,9 @@ def test_a_gradient_passes_through_the_norm_in_front_of_a_transposed_convolution
 
 def output_of(state: NormState) -> np.ndarray:
     """What that norm handed on."""
-    a = state.gamma * (state.x - state.mean) * state.inv_std + state.beta
+    if state.gamma is None:
+        return state.x
+    a = before_activation(state)
     y = np.where(a > 0, a, state.slope * a)
     return y if state.dropout is None else dropout_kernel(y, state.dropout)
 

@@ -18,7 +18,7 @@ from alikit.kernels import device
 from alikit.kernels.launch import recording
 from alikit.models import ALI, ConditionalALI
 from alikit.models.table import ModelSpec, Row
-from alikit.optim import Adam, AdamSettings
+from alikit.optim import AdamSettings
 from alikit.training.adversarial import AliRules
 from alikit.training.classes import ClassRules
 from alikit.training.conditional import ConditionalRules
@@ -104,24 +104,24 @@ def make(spec: ModelSpec, *, on_device: bool, watched: bool = True) -> tuple[Tra
     feed = Feed(data, 2, 7, conditions=spec.conditions > 0, labelled=labelled)
     stepper: Any = DeviceStepper(trainer, feed, graph=False) if on_device else HostStepper(trainer, feed)
     seen: list[dict[str, np.ndarray]] = []
-    for adam in trainer.adams.values() if watched else ():
-        watch(adam, seen, trainer)
+    if watched:
+        watch(trainer, seen)
     return trainer, stepper, seen
 
 
-def watch(adam: Adam, seen: list[dict[str, np.ndarray]], trainer: Trainer) -> None:
-    """Notes the gradients that reach the optimiser; partial sums are added."""
-    step = adam.step
+def watch(trainer: Trainer, seen: list[dict[str, np.ndarray]]) -> None:
+    """Notes the gradients that reach the optimisers; partial sums are added."""
+    gradients = trainer.rules.gradients
 
-    def noted(grads: Any, clock: Any = None) -> Any:
-        if adam is next(iter(trainer.adams.values())):
-            seen.append({})
-        for name, p, g in zip(adam.flat.names, adam.parameters, grads, strict=True):
-            host = device.to_host(g)
-            seen[-1][name] = host.reshape(-1, *p.shape).sum(axis=0)
-        return step(grads, clock)
+    def noted(played: Any, parameters: Any) -> Any:
+        moves = gradients(played, parameters)
+        seen.append({})
+        for player, adam in trainer.adams.items():
+            for name, p, g in zip(adam.flat.names, adam.parameters, moves[player], strict=True):
+                seen[-1][name] = device.to_host(g).reshape(-1, *p.shape).sum(axis=0)
+        return moves
 
-    adam.step = noted  # type: ignore[method-assign]
+    trainer.rules.gradients = noted  # type: ignore[method-assign]
 
 
 def state(trainer: Trainer) -> dict[str, np.ndarray]:

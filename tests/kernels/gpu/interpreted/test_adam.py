@@ -11,7 +11,7 @@ from triton.runtime import interpreter
 
 from alikit.kernels import device
 from alikit.kernels.cpu import adam as cpu
-from alikit.kernels.gpu import adam
+from alikit.kernels.gpu import adam, adam_kernels
 from alikit.kernels.launch import Int64, jit, launch, recording, tl
 
 SETTINGS = {"lr": 0.01, "beta1": 0.5, "beta2": 0.999, "eps": 1e-8}
@@ -168,31 +168,61 @@ def test_many_tensors_widen_the_table(put: Callable, stream: Callable, monkeypat
 def test_only_what_lies_at_multiples_of_16_bytes_is_moved_that_way(put: Callable) -> None:
     """The interpreter moves anything, a GPU does not: the flags in the table."""
 
-    def flag(size: int, parts: int = 1, place: int = 0, low: Any = None, first: int = 0, buffers: bool = True) -> int:
+    def flag(size: int, parts: int = 1, place: int = 0, low: Any = None, first: int = 0, off: int = 0) -> int:
         ahead, g = put(np.zeros(place)), put(np.zeros(parts * size + first))[first:]
-        table, _, places = adam._table([ahead, g], [place, size], [1, parts], [None, low], (1, 0, 0), buffers)
-        rows = device.to_host(table)[adam.HEADER + places :].reshape(2, adam.ROW)
-        return int(rows[rows[:, 8] == 1, 7][0])
+        if parts > 1 or low is not None:
+            shape = (1, 1, 1, size) if low is None else (*[1] * (4 - low.ndim), *low.shape)
+            g = g.reshape(parts, *shape) if parts > 1 else g.reshape(low.shape)
+        buffers = [put(np.zeros(place + size + off))[off:] for _ in range(3)]
+        table, _, places = adam._table([], adam._tensors(0, [ahead, g], [None, low], buffers))
+        rows = device.to_host(table)[places:].reshape(2, adam.ROW)
+        return int(rows[rows[:, 10] == 1, 9][0])
 
     dense, padded = device.empty((2, 8), BF16), device.from_host(np.zeros((4, 4)), BF16, activation=True)
     assert flag(16) == flag(15) == flag(16, 3) == flag(16, place=8) == flag(16, low=dense) == flag(16, first=4) == 1
-    assert flag(15, 3) == flag(16, place=6) == flag(16, low=padded) == flag(16, first=1) == flag(16, buffers=False) == 0
+    assert flag(15, 3) == flag(16, place=6) == flag(16, low=padded) == flag(16, first=1) == flag(16, off=1) == 0
     assert flag(16, low=device.empty((17,), BF16)[1:]) == 0
 
 
+def test_two_players_in_one_launch_are_moved_as_by_two(put: Callable, stream: Callable) -> None:
+    """To the byte, each by its own settings and its own t, whichever tensors come first."""
+    others = [((3, 1, 1, 8), 10, "dense"), ((7,), 1, None)]
+    players = [Problem(put, stream), Problem(put, stream, others)]
+    alone = [Problem(put, stream), Problem(put, stream, others)]
+    settings = [SETTINGS, {"lr": 0.3, "beta1": 0.9, "beta2": 0.9, "eps": 0.02}]
+    grads = [[put(g) for g in player.grads("g")] for player in players]
+    for steps in ([4, 9], put(np.array([5, 6, 7], np.int64))):
+        wanted = []
+        for i, player in enumerate(alone):
+            named = dict(zip(("out", "out_m", "out_v"), player.device, strict=True))
+            t = steps[i] if isinstance(steps, list) else steps
+            wanted.append(adam.adam_step(grads[i], **named, step=t, out_low=player.low, **settings[i]))
+        together = {name: [player.device[k] for player in players] for k, name in enumerate(("out", "out_m", "out_v"))}
+        given: Any = {key: [each[key] for each in settings] for key in SETTINGS}
+        with recording() as launches:
+            found = adam.adam_steps(grads, step=steps, **together, **given, out_low=[p.low for p in players])
+        assert len(launches) == 1
+        pairs = [*zip(found, wanted, strict=True)]
+        for one, two in zip(players, alone, strict=True):
+            pairs += [*zip(one.device, two.device, strict=True)]
+            pairs += [pair for pair in zip(one.low, two.low, strict=True) if pair[0] is not None]
+        for a, b in pairs:
+            assert device.to_host(a).tobytes() == device.to_host(b).tobytes()
+
+
 @jit
-def step_size_alone(table_ptr, y_ptr, t, POWERS: tl.constexpr):
-    tl.store(y_ptr, adam.step_size(table_ptr, t, POWERS))
+def step_size_alone(header_ptr, y_ptr, t, SETTINGS: tl.constexpr, POWERS: tl.constexpr):
+    tl.store(y_ptr, adam_kernels.step_size(header_ptr, t, SETTINGS, POWERS))
 
 
 @pytest.mark.parametrize("t", [1, 2, 3, 1000, 10**6, 2**31 + 5])
 @pytest.mark.parametrize("betas", [(0.5, 0.999), (0.9, 0.99999), (0.0, 0.9)])
 def test_the_step_size_has_twelve_digits(betas: tuple[float, float], t: int) -> None:
     beta1, beta2 = betas
-    header = [adam._bits(3e-4), *adam._powers(beta1), *adam._powers(beta2)]
+    header = adam._header(3e-4, beta1, beta2, 1e-8, t)
     y = device.empty(1, np.float64)
-    arguments = {"table_ptr": device.pointer_table([header])[0], "y_ptr": y, "t": Int64(t)}
-    launch(step_size_alone, 1, arguments, {"POWERS": adam.POWERS})
+    arguments = {"header_ptr": device.pointer_table([header])[0], "y_ptr": y, "t": Int64(t)}
+    launch(step_size_alone, 1, arguments, {"SETTINGS": adam.SETTINGS, "POWERS": adam.POWERS})
     wanted = 3e-4 * math.sqrt(1 - beta2**t) / (1 - beta1**t)
     np.testing.assert_allclose(device.to_host(y), wanted, rtol=1e-12)
 

@@ -173,9 +173,12 @@ def test_moments_do_not_cancel_where_the_mean_is_large(operands: Callable, put: 
 
 @pytest.fixture
 def norm(stream: Callable) -> Callable[..., NormState]:
-    """norm(shape, dropout): the state of a batch norm, gamma of both signs, beta away from 0; float32."""
+    """norm(shape, dropout): the state of a batch norm, gamma of both signs, beta away from 0; float32. Without `normed`
+    that of an activation alone."""
 
-    def draw(shape: tuple[int, ...], dropout: Dropout | None) -> NormState:
+    def draw(shape: tuple[int, ...], dropout: Dropout | None, *, normed: bool = True) -> NormState:
+        if not normed:
+            return NormState(stream("y").normal(0, 1, shape).astype(np.float32), slope=SLOPE, dropout=dropout)
         channels = shape[-1:]
         x = stream("norm").normal(0.5, 2, shape)
         gamma = stream("gamma").uniform(0.5, 2, channels) * stream("sign").choice([-1, 1], channels)
@@ -188,7 +191,7 @@ def norm(stream: Callable) -> Callable[..., NormState]:
 
 def of(state: NormState, convert: Callable) -> NormState:
     """The same with converted arrays; x is an activation."""
-    vectors = (convert(v) for v in state[1:5])
+    vectors = (None if v is None else convert(v) for v in state[1:5])
     return NormState(convert(state.x, activation=True), *vectors, state.slope, state.dropout)
 
 
@@ -203,9 +206,20 @@ def test_through_a_batch_norm(
     layer: Layer, dropout: Dropout | None, cotangents: int, operands: Callable, norm: Callable, put: Callable
 ) -> None:
     """Stacked cotangents meet the same x and the same mask; each has sums of its own."""
+    check_through(layer, lambda shape: norm(shape, dropout), cotangents, operands, put)
+
+
+@pytest.mark.parametrize("dropout", [None, DROPOUT], ids=["", "dropout"])
+def test_through_an_activation_without_a_norm(
+    dropout: Dropout | None, operands: Callable, norm: Callable, put: Callable
+) -> None:
+    check_through(LAYERS["convolution"], lambda shape: norm(shape, dropout, normed=False), 2, operands, put)
+
+
+def check_through(layer: Layer, state_of: Callable, cotangents: int, operands: Callable, put: Callable) -> None:
     x, w = operands(layer, cotangents)
     made = run(cpu, layer, double(x), double(w))[0]
-    state = norm((len(made) // cotangents, *made.shape[1:]), dropout)
+    state = state_of((len(made) // cotangents, *made.shape[1:]))
     g, sums = run(conv, layer, put(x, activation=True), put(w), through=of(state, put))
     wanted, wanted_sums = run(cpu, layer, double(x), double(w), through=of(state, doubled))
     close(g, wanted)
