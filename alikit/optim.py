@@ -18,6 +18,8 @@ from alikit.backend import array_module
 from alikit.nn import Parameter
 from alikit.ops._dispatch import kernel
 
+ALIGNMENT = 16  # bytes that the kernels read at once
+
 
 class AdamSettings(NamedTuple):
     """Method 3.1. lr: alpha; beta1, beta2 in the usual notation; eps stands beside the uncorrected sqrt(v)."""
@@ -31,11 +33,14 @@ class AdamSettings(NamedTuple):
 class FlatBuffer:
     """Parameters end to end in one array; each Parameter's master becomes a view of it.
 
-    low   a dtype: weights of four dimensions are computed with in rounded copies of it. Their pixels begin at multiples
-          of 16 bytes, as kernels like to read them; what lies between is zero
+    named   those that do not fill whole 16 bytes come last, whatever their order here: the others, all large weights
+            among them, then begin at multiples of 16 bytes, as kernels like to read them
+    low     a dtype: weights of four dimensions are computed with in rounded copies of it, whose pixels begin at
+            multiples of 16 bytes; what lies between is zero
     """
 
     def __init__(self, named: Sequence[tuple[str, Parameter]], low: Any = None):
+        named = sorted(named, key=lambda item: item[1].master.nbytes % ALIGNMENT != 0)
         self.names = [name for name, _ in named]
         self.parameters = [p for _, p in named]
         xp = array_module(self.parameters[0].master)
@@ -47,7 +52,7 @@ class FlatBuffer:
 
     def _add_copies(self, xp: Any, low: np.dtype) -> None:
         weights = [p for p in self.parameters if p.ndim == 4]
-        unit = max(1, 16 // low.itemsize)
+        unit = max(1, ALIGNMENT // low.itemsize)
         shapes = [(*p.shape[:-1], -(-p.shape[-1] // unit) * unit) for p in weights]
         self.low = xp.zeros(sum(map(math.prod, shapes)), low)
         start = 0

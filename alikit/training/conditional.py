@@ -73,11 +73,13 @@ class ConditionalRules(Adversarial):
         return played.game.losses.figures
 
     def gradients(self, played: ConditionalGame, parameters: Mapping[str, Sequence[Tensor]]) -> Moves:
-        embedding = self.model.embedding.parameters()  # they come last among the generators'
-        networks, count = parameters["g"][: -len(embedding)], len(embedding)
+        own = set(map(id, self.model.embedding.parameters()))
+        networks = [p for p in parameters["g"] if id(p) not in own]
+        embedding = [p for p in parameters["g"] if id(p) in own]
         d, made = objective.gradients(
             played.game, self.model.discriminator, parameters["d"], [*networks, *played.halves]
         )
         upstream = kernel("join", made[-1])(made[-2:], axis=0)
-        (through,) = grad([played.embedded], [parameters["g"][-count:]], gys=[upstream])
-        return {"d": d, "g": [*made[:-2], *through]}
+        (through,) = grad([played.embedded], [embedding], gys=[upstream])
+        found = dict(zip(map(id, [*networks, *embedding]), [*made[:-2], *through], strict=True))
+        return {"d": d, "g": [found[id(p)] for p in parameters["g"]]}
