@@ -43,6 +43,7 @@ OVERRIDES = (
     *("data", "split", "images", "size", "data_seed", "model", "decoder", "width", "nz", "init_std"),
     "conditional",
     *("epochs", "steps", "batch_size", "lr", "beta1", "beta2", "adam_eps", "seed", "ema", "reconstruction"),
+    "kl_warm_up",
     *("labels", "labelled_batch"),
     *("device", "precision", "graph", "log_every", "sample_every", "checkpoint_every", "keep"),
 )
@@ -85,6 +86,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="X",
         type=number(0, 1e6),
         help="add X times the squared error of decode(encode(x)) to the generators' loss, as ALICE does (0: ALI)",
+    )
+    game.add_argument(
+        "--kl-warm-up",
+        metavar="N",
+        type=whole(0),
+        help="vae: steps in which the KL term's weight rises from 0 to 1 (1000)",
     )
     game.add_argument(
         "--conditional",

@@ -40,6 +40,7 @@ class Config:
     init_std: float | None = None
     ema: float | None = None
     reconstruction: float = 0.0  # weight of the reconstruction error in the generators' loss
+    kl_warm_up: int = 1000  # vae: steps in which the weight of its KL term rises from 0 to 1
     conditional: bool = False  # given the images' classes or attributes
     labels: int | None = None  # images whose class D is told; None: D tells no classes
     labelled_batch: int | None = None  # of them a step; None: as many as other images, or all
@@ -92,16 +93,16 @@ FOLDER_MODELS = {32: "svhn", 64: "tiny-imagenet"}
 DEMO: dict[str, dict[str, Any]] = {
     "svhn": {
         "data": "synthetic",
-        "images": 8192,  # drawn once each: three passes over them rather than one over more
+        "images": 8192,  # drawn once each: two and a half passes over them rather than one over more
         "model": "small",
         "batch_size": 32,
-        "steps": 800,
+        "steps": 640,
         "lr": 5e-4,
         "ema": 0.01,
         "log_every": 20,
-        "reconstruction": 30.0,  # in minutes ALI alone learns to draw, but hardly yet to encode
-        "sample_every": 200,
-        "checkpoint_every": 200,
+        "reconstruction": 100.0,  # in minutes ALI alone learns to draw, but hardly yet to encode
+        "sample_every": 320,
+        "checkpoint_every": 320,
     },
     "mixture": {
         "batch_size": 50,
@@ -130,6 +131,8 @@ def resolve(dataset: str, overrides: dict[str, Any], demo: bool = False) -> Conf
         config = _conditional(config, overrides)
     if config.reconstruction and config.game != "ali":
         raise UsageError(f"--reconstruction: a term of ALI's loss, not of {config.game}'s")
+    if "kl_warm_up" in overrides and config.game != "vae":
+        raise UsageError(f"--kl-warm-up: goes with --model vae, not with {config.game}")
     _check_labels(config)
     if config.ema is not None and not 0 < config.ema <= 1:
         raise UsageError(f"--ema: a rate in (0, 1] is wanted, not {config.ema}")

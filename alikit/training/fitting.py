@@ -68,9 +68,10 @@ class Bound(NamedTuple):
 
 
 class VaeGame(NamedTuple):
-    """One forward pass of a VAE; variance: of the likelihood."""
+    """One forward pass of a VAE; objective: what is minimised; variance: of the likelihood."""
 
-    loss: Tensor
+    objective: Tensor
+    nll: Tensor
     kl: Tensor
     variance: Any
 
@@ -80,12 +81,15 @@ class VaeRules:
 
     sigma^2 is the batch's mean squared error, which makes the batch likeliest (Rybkin et al. 2021): no weight of one
     term against the other is left to choose, and images, whose decoder ends in a sigmoid, and points are treated alike.
+
+    warm_up   steps in which the KL term's weight rises from 0 to 1 (Bowman et al. 2016), so that the codes are worth
+              their price before it is asked in full; 0: none
     """
 
     result = Bound
 
-    def __init__(self, model: VAE):
-        self.model = model
+    def __init__(self, model: VAE, warm_up: int = 0):
+        self.model, self.warm_up = model, warm_up
 
     def players(self) -> Players:
         return {"g": self.model.generator_parameters()}
@@ -99,14 +103,22 @@ class VaeRules:
         variance = ops.add(ops.mean(ops.mul(gap, gap)), ROUNDING)
         kl = kl_to_normal(mu, log_sigma)
         nll = ops.mul(ops.add(ops.log(variance), 1 + math.log(2 * math.pi)), x[0].size / 2)
-        return VaeGame(ops.add(nll, kl), kl, variance.data)
+        return VaeGame(ops.add(nll, ops.mul(kl, self._weight(how.step, kl.dtype))), nll, kl, variance.data)
+
+    def _weight(self, step: Any, dtype: Any) -> Any:
+        """The KL term's, at a step counted from 0, or read from a device's clock [seed, step, updates]."""
+        if self.warm_up == 0:
+            return 1.0
+        if isinstance(step, int):
+            return min(1.0, (step + 1) / self.warm_up)
+        return array_module(step).minimum(1.0, (step[1] + 1) / self.warm_up).astype(dtype)
 
     def figures(self, played: VaeGame) -> Any:
-        loss, kl = played.loss.data, played.kl.data
-        return array_module(loss).stack([loss, loss - kl, kl, played.variance**0.5])
+        nll, kl = played.nll.data, played.kl.data
+        return array_module(nll).stack([nll + kl, nll, kl, played.variance**0.5])
 
     def gradients(self, played: VaeGame, parameters: Mapping[str, Sequence[Tensor]]) -> Moves:
-        return {"g": grad([played.loss], [parameters["g"]])[0]}
+        return {"g": grad([played.objective], [parameters["g"]])[0]}
 
     def show(self, result: Bound) -> str:
         return f"-bound {result.loss:.2f}  KL {result.kl:.2f}  sigma {result.sigma:.3f}"

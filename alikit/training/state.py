@@ -63,14 +63,23 @@ def to_device(model: Generative, precision: str) -> None:
 def build_trainer(config: Config) -> Trainer:
     """A fresh Trainer for the configuration."""
     settings = AdamSettings(config.lr, config.beta1, config.beta2, config.adam_eps)
-    rules = conditional.ConditionalRules if config.conditional else GAMES[config.game][1]
     model: Any = build_model(config)
     if config.device == "cuda":
         to_device(model, config.precision)
-    game = adversarial.AliceRules(model, config.reconstruction) if config.reconstruction else rules(model)
+    rules = _rules(model, config)
+    return Trainer(rules, settings, seed=config.seed, ema=config.ema, precision=config.precision)
+
+
+def _rules(model: Any, config: Config) -> Rules:
+    if config.conditional:
+        return conditional.ConditionalRules(model)
     if config.labels is not None:
-        game = classes.ClassRules(model)
-    return Trainer(game, settings, seed=config.seed, ema=config.ema, precision=config.precision)
+        return classes.ClassRules(model)
+    if config.reconstruction:
+        return adversarial.AliceRules(model, config.reconstruction)
+    if config.game == "vae":
+        return fitting.VaeRules(model, config.kl_warm_up)
+    return GAMES[config.game][1](model)
 
 
 def _sections(trainer: Trainer) -> dict[str, dict[str, Any]]:

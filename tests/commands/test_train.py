@@ -107,6 +107,7 @@ def test_every_option_reaches_the_run(command, pictures: Path) -> None:
         "adam_eps": 1e-6,
         "seed": 8,
         "ema": 0.2,
+        "kl_warm_up": 70,
     }
     machine = {"device": "cpu", "precision": "fp32", "threads": 2}
     given = data | networks | game | machine | {"log_every": 3, "sample_every": 4, "checkpoint_every": 5, "keep": 6}

@@ -100,6 +100,13 @@ def test_who_takes_a_decoder(game: str) -> None:
         resolve("mixture", {"game": "gan", "decoder": "run"})
 
 
+def test_only_a_vae_warms_up() -> None:
+    assert resolve("mixture", {"game": "vae"}).kl_warm_up == 1000
+    assert resolve("svhn", {"game": "vae", "kl_warm_up": 0}).kl_warm_up == 0
+    with pytest.raises(UsageError, match="--kl-warm-up: goes with --model vae, not with ali"):
+        resolve("svhn", {"kl_warm_up": 5})
+
+
 def test_drawn_data_have_a_seed_of_their_own_if_wanted() -> None:
     assert data_seed(resolve("mixture", {"seed": 3})) == 3
     assert data_seed(resolve("mixture", {"seed": 3, "data_seed": 0})) == 0

@@ -157,6 +157,23 @@ def test_the_bound_by_hand(networks: str, rules, stream) -> None:
     assert found["sigma"] == pytest.approx(np.sqrt(variance))
 
 
+@pytest.mark.parametrize(("step", "weight"), [(0, 0.25), (2, 0.75), (3, 1.0), (400, 1.0)])
+def test_a_vae_pays_for_its_codes_little_by_little(step: int, weight: float, rules, stream) -> None:
+    """The logged bound is the whole one; a device's clock says the same as a number."""
+    game = rules("vae", "mixture")
+    x, clock = batch(game.model, stream), np.array([7, step, 99])
+    game.warm_up = 4
+    played = game.play(Batch(x), HOW._replace(step=step))
+    found = shown(game, played)
+    assert played.objective.item() == pytest.approx(found["nll"] + weight * found["kl"], rel=1e-12)
+    assert found["loss"] == pytest.approx(found["nll"] + found["kl"], rel=1e-12)
+    assert found["kl"] > 0.1
+    assert game._weight(clock, np.float32) == np.float32(weight)
+    assert trainer(MIXTURE, "vae", kl_warm_up=9).rules.warm_up == 9
+    game.warm_up = 0
+    assert game.play(Batch(x), HOW._replace(step=step)).objective.item() == pytest.approx(found["loss"], rel=1e-12)
+
+
 def test_no_distance_from_the_prior_is_zero() -> None:
     zero = Tensor(np.zeros((3, 1, 1, 5)))
     assert kl_to_normal(zero, zero).item() == 0

@@ -1,8 +1,8 @@
-"""Every kernel of every preset's step, as it was compiled for every architecture: no spills, no local memory, shared memory
-within the limit, tensor cores, operands by 16 bytes.
+"""Every kernel of every preset's step, as it was compiled for every architecture: no spills, no local memory, shared
+memory within the limit, tensor cores, operands by 16 bytes.
 
-To compile them all takes an hour or two. So `python -m alikit.kernels.aot --write` compiles and leaves what it read in the
-machine code in `findings.json`, by a key that hashes the kernel's source, all that it calls, constants, tile and
+To compile them all takes an hour or two. So `python -m alikit.kernels.aot --write` compiles and leaves what it read in
+the machine code in `findings.json`, by a key that hashes the kernel's source, all that it calls, constants, tile and
 architecture. Here all findings are judged, for each piece of code that the plan (`shapes.json`, which
 `tests/bench/test_plan.py` holds against the step itself) asks for: what was changed and not compiled since has no
 finding and fails. That the findings are not invented is shown on a sample, compiled here and now: each kernel function
