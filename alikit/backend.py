@@ -12,6 +12,7 @@ from alikit.kernels import device, graph
 from alikit.kernels.arrays import array_module as array_module
 from alikit.kernels.cpu import passes
 from alikit.kernels.cpu.parallel import set_threads as set_threads
+from alikit.kernels.cpu.parallel import settle as settle
 from alikit.kernels.device import from_host as from_host
 from alikit.kernels.device import zeros as zeros
 from alikit.kernels.graph import Memory as Memory

@@ -17,7 +17,7 @@ from typing import Any
 
 from alikit.autograd.function import _RELEASED
 from alikit.autograd.tensor import Leaf, Tensor
-from alikit.backend import array_module
+from alikit.backend import array_module, settle
 
 
 def grad(
@@ -154,7 +154,8 @@ class Walk:
                 self.slots[creator] = _slot(creator, index, gx)
             elif slot[index] is None:
                 slot[index] = gx
-            else:  # never in place: the array may be another slot's too
+            else:  # never in place: the array may be another slot's too, or a weight's gradient still being computed
+                settle()
                 slot[index] = slot[index] + gx
         node.needs, node.row_weights, node.folds = everything, None, ()
 

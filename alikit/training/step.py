@@ -72,7 +72,7 @@ class Trainer:
         Returns the record that the game makes of a step. DivergedError naming step (from 1, as in the logs) and tensor
         where a loss or a gradient is not finite; the model is then lost.
         """
-        how = Pass(training=True, seed=self.seed, step=number, precision=self.precision)
+        how = Pass(training=True, seed=self.seed, step=number, precision=self.precision, partials=True)
         figures, squares = self.compute(batch, how)
         found = np.concatenate([to_numpy(figures), *(to_numpy(s) for s in squares)])
         if not np.isfinite(found).all():

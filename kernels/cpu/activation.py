@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..arrays import Activation, Dropout, check_activation, check_bias, check_contiguous, check_dropout, stacked
+from ..arrays import LINEAR, Activation, Dropout, check_activation, check_bias, check_contiguous, check_dropout, stacked
 from . import passes
 from .masks import keep_mask
 from .parallel import split
@@ -68,14 +68,17 @@ def bias_activation_grad(
     winner       what `apply_activation` returned beside y
     bias_shape   (C,), (H, W, C), or None where no bias gradient is asked for
 
-    Returns gx: (K N, H, W, C) and gbias of `bias_shape`, of the first cotangent, or None.
+    Returns gx: (K N, H, W, C), gy itself where nothing is done to it, and of the first cotangent gbias of `bias_shape`,
+    or None.
     """
     count, n = stacked("bias_activation_grad", gy.shape, y.shape), len(y)
     if activation.name == "maxout" and (winner is None or winner.shape != y.shape):
         raise ValueError(f"bias_activation_grad: maxout needs its winners, of shape {y.shape}")
     check_dropout("bias_activation_grad", dropout)
-    gx = np.empty((*gy.shape[:-1], gy.shape[-1] * activation.pieces), gy.dtype)
-    check_bias("bias_activation_grad", bias_shape, gx.shape)
+    shape = (*gy.shape[:-1], gy.shape[-1] * activation.pieces)
+    check_bias("bias_activation_grad", bias_shape, shape)
+    same = activation == LINEAR and dropout is None
+    gx = gy if same else np.empty(shape, gy.dtype)
     keep = keep_mask(dropout, y.size).reshape(y.shape) if dropout else None
     sums: dict[int, np.ndarray] = {}
 
@@ -83,7 +86,7 @@ def bias_activation_grad(
 
     def share(start: int, stop: int, part: int) -> None:
         mask = None if keep is None else keep[start:stop].reshape(-1)
-        for k in range(count):
+        for k in range(0 if same else count):
             there = slice(k * n + start, k * n + stop)
             g, out = gy[there].reshape(-1), gx[there].reshape(-1, activation.pieces)
             if winner is None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import passes
-from .parallel import BLOCK, scratch, split, threads
+from .parallel import BLOCK, scratch, settle, split, threads
 
 
 def adam_step(
@@ -37,7 +37,7 @@ def adam_step(
     """One step of Adam for all parameters.
 
     grads         arrays whose elements, end to end, fill the flat buffers; one of five dimensions, (S, O, kH, kW, C),
-                  holds partial sums of a weight's gradient, added here in their order
+                  holds partial sums of a weight's gradient, waited for and added here in their order
     out           (P,) parameters, changed; out_m, out_v: (P,) first and second moments, changed
     step          t, from 1; or the clock [seed, step, updates], (3,) int64, before it ticks: t = updates + 1
     out_low       for each gradient an array of the parameter's shape that receives the new values, rounded to its
@@ -54,6 +54,7 @@ def adam_step(
     if t < 1:
         raise ValueError(f"adam_step: step must be at least 1, found {t}")
     rate = lr * math.sqrt(1 - beta2**t) / (1 - beta1**t)
+    settle()
     norms = np.zeros((threads(), len(grads)))
 
     def share(start: int, stop: int, part: int) -> None:

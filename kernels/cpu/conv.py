@@ -19,7 +19,7 @@ import numpy as np
 
 from ..arrays import LINEAR, Activation, Dropout, NormState, check_contiguous, check_conv, check_precision
 from .epilogue import Epilogue, Extra, Riders
-from .parallel import scratch, split
+from .parallel import LARGE, later, scratch, split, threads
 from .patches import im2col
 from .products import by_images, dense, expand, windows
 
@@ -131,7 +131,8 @@ def conv2d_weight_grad(
     """The adjoint of `conv2d` in w.
 
     x         (N, H, W, C);  gy: (N, Ho, Wo, O);  kernel: (kH, kW)
-    partials  leave the sum over shares of the batch to whoever reads the result (`adam_step`)
+    partials  leave the sum over shares of the batch to whoever reads the result (`adam_step`), and the wait for it:
+              until `settle` it may not be there
 
     Returns gw: (O, kH, kW, C), threads' sums added in a fixed order; with `partials` (S, O, kH, kW, C).
     """
@@ -143,26 +144,30 @@ def conv2d_weight_grad(
     gy_rows = gy.reshape(-1, o)
     if oh * ow == 1 and x[0].size == k:
         x_rows = x.reshape(n, k)
-        gw = np.empty((o, k), x.dtype)
-        split(
-            lambda start, stop, _part: np.matmul(gy_rows[:, start:stop].T, x_rows, out=gw[start:stop]),
-            o,
-            work=n * k * o / 8,
-        )
+        gw, work = np.empty((o, k), x.dtype), n * k * o / 8
+
+        def share(start: int, stop: int, _part: int) -> None:
+            np.matmul(gy_rows[:, start:stop].T, x_rows, out=gw[start:stop])
+
+        if partials and work < LARGE:
+            later(lambda: share(0, o, 0), work=work)
+        else:
+            split(share, o, work=work)
         return gw.reshape((1, *shape) if partials else shape)
-    sums: dict[int, np.ndarray] = {}
+    sums, begun = np.empty((threads(), o, k), np.result_type(x, gy)), set[int]()
 
     def chunk(start: int, stop: int, part: int) -> None:
         columns = im2col(x[start:stop], kernel, (stride, stride))
         g = gy_rows[start * oh * ow : stop * oh * ow].T
-        if part not in sums:
-            sums[part] = g @ columns
-        else:
+        if part in begun:
             sums[part] += np.matmul(g, columns, out=scratch("partial", (o, k), x.dtype))
+        else:
+            np.matmul(g, columns, out=sums[part])
+            begun.add(part)
 
     parts = by_images(chunk, n, oh * ow * k * x.itemsize, n * oh * ow * (k * o / 8 + 2 * k))
     if partials:
-        return np.stack([sums[part] for part in range(parts)]).reshape(parts, *shape)
+        return sums[:parts].reshape(parts, *shape)
     return sum((sums[part] for part in range(1, parts)), sums[0]).reshape(shape)
 
 
@@ -196,6 +201,9 @@ def conv2d_backward(
     if rows is not None and through is not None:
         raise ValueError("conv2d_backward: a gradient that passes through a norm has all its rows")
     of_x, first = gy if rows is None else gy[rows], gy[: len(x)]
+    pair = (first, x) if transposed else (x, first)
+    # first, so that it may be at work while the other is computed
+    gw = conv2d_weight_grad(*pair, w.shape[1:3], stride=stride, partials=partials)
     riders = Riders(through=through, y=None if through is None else x)
     dtype = dtype or x.dtype.type
     gx, sums = (
@@ -203,5 +211,4 @@ def conv2d_backward(
         if transposed
         else _input_grad(of_x, w, x.shape[1:3], stride, riders, dtype)
     )
-    pair = (first, x) if transposed else (x, first)
-    return gx, sums, conv2d_weight_grad(*pair, w.shape[1:3], stride=stride, partials=partials)  # type: ignore[return-value]
+    return gx, sums, gw  # type: ignore[return-value]

@@ -41,12 +41,8 @@ def adversarial_losses(logits: np.ndarray) -> AdversarialLosses:
     np.divide(prob[pairs:], pairs, out=glogits[0, pairs:])
     np.divide(prob[:pairs], pairs, out=glogits[1, :pairs])
     np.divide(-rest[pairs:], pairs, out=glogits[1, pairs:])
-    losses = [
-        softplus_neg[:pairs].mean() + softplus[pairs:].mean(),
-        softplus[:pairs].mean() + softplus_neg[pairs:].mean(),
-        prob[:pairs].mean(),
-        prob[pairs:].mean(),
-    ]
+    up, down, probs = np.stack([softplus, softplus_neg, prob]).reshape(3, 2, pairs).mean(axis=2)
+    losses = [down[0] + up[1], up[0] + down[1], probs[0], probs[1]]
     return AdversarialLosses(np.array(losses, logits.dtype), glogits)
 
 

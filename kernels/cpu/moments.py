@@ -23,6 +23,9 @@ class Moments:
 
     def merge(self, count: int, mean: np.ndarray, m2: np.ndarray) -> None:
         """Chan, Golub and LeVeque 1979: joins two sets of moments."""
+        if self.count == 0:
+            self.count, self.mean, self.m2 = count, mean, m2
+            return
         total = self.count + count
         delta = mean - self.mean
         self.m2 += m2 + delta**2 * (self.count * count / total)

@@ -104,31 +104,36 @@ def batch_norm_leaky_relu_grad(
         raise ValueError(f"{name}: y has shape {y.shape}, wanted {x.shape}")
     if sums is not None and sums.shape != (count, 2, x.shape[-1]):
         raise ValueError(f"{name}: sums have shape {sums.shape}, wanted {(count, 2, x.shape[-1])}")
-    through = Through(NormState(x, gamma, beta, mean, inv_std, slope, None if sums is not None else dropout), rows, y)
     gx = np.empty_like(gy)
-    g = gy if sums is not None else gx
-    gy_rows, g_rows, gx_rows = (v.reshape(count, *through.x.shape) for v in (gy, g, gx))
-
-    def reduce(start: int, stop: int, part: int) -> None:
-        here = slice(start, stop)
-        for k in range(count):
-            through.run(k, here, gy_rows[k, here], g_rows[k, here], part)
-
+    several = fold(rows, x.shape[-1])
+    x_rows = x.reshape(rows // several, -1)
+    gy_rows, gx_rows = (v.reshape(count, *x_rows.shape) for v in (gy, gx))
     if sums is None:
-        split(reduce, len(through.x), work=10 * gy.size)
-        sums = through.sums(count)
+        through = Through(NormState(x, gamma, beta, mean, inv_std, slope, dropout), rows, y)
+
+        def reduce(start: int, stop: int, part: int) -> None:
+            here = slice(start, stop)
+            for k in range(count):
+                through.run(k, here, gy_rows[k, here], gx_rows[k, here], part)
+
+        split(reduce, len(x_rows), work=10 * gy.size)
+        sums, g_rows = through.sums(count), gx_rows
+    else:
+        g_rows = gy_rows
     # gx = k0 g + k1 (x - mean) + k2 with one number a channel each
-    k0 = np.broadcast_to(gamma * inv_std, (count, len(gamma)))
-    factors = np.stack([k0, -k0 * inv_std**2 * sums[:, 1] / rows, -k0 * sums[:, 0] / rows], axis=1)
-    folded = tiled(factors.astype(gy.dtype), through.fold)
+    factors, k0 = np.empty((count, 3, len(gamma)), gy.dtype), gamma * inv_std
+    factors[:, 0] = k0
+    factors[:, 1] = sums[:, 1] * (k0 * inv_std**2 / -rows)
+    factors[:, 2] = sums[:, 0] * (k0 / -rows)
+    folded, centre = tiled(factors, several), tiled(mean.astype(x.dtype, copy=False), several)
 
     def combine(start: int, stop: int, _part: int) -> None:
         here = slice(start, stop)
         for k in range(count):
             k0, k1, k2 = folded[k]
-            passes.norm_grad(g_rows[k, here], through.x[here], through.mean, k0, k1, k2, gx_rows[k, here])
+            passes.norm_grad(g_rows[k, here], x_rows[here], centre, k0, k1, k2, gx_rows[k, here])
 
-    split(combine, len(through.x), work=10 * gy.size)
+    split(combine, len(x_rows), work=10 * gy.size)
     return gx, (sums[0, 1] * inv_std).astype(gamma.dtype), sums[0, 0].astype(beta.dtype)
 
 

@@ -1,9 +1,13 @@
-"""Two things every CPU kernel needs: work split over threads, and scratch memory that is kept.
+"""Three things CPU kernels need: work split over threads, work left to a thread, and scratch memory that is kept.
 
 Threads are our own, each running single-threaded BLAS on its share of the batch: NumPy releases the interpreter lock
 inside a ufunc and a matrix product, so that copies, epilogues and products all run side by side, whereas BLAS's own
 threads would leave every copy and elementwise pass to one core. Shares are static and sums are taken in a fixed order,
 so the same thread count gives the same bytes.
+
+A product of small matrices gains little by being split: it is half done before the other thread is awake. Where nobody
+waits for it, as for a weight's gradient before Adam, it is left to another thread as a whole (`later`), while the
+calling one goes on.
 
 Fresh temporaries of tens of megabytes cost more in page faults than the product that fills them; `scratch` keeps one
 growing buffer for each thread and name instead.
@@ -22,10 +26,14 @@ _local = threading.local()
 
 
 class _Pool:
-    """Worker threads that wait on a queue each; the calling thread takes the first share itself."""
+    """Worker threads that wait on a queue each; the calling thread takes the first share itself.
+
+    left   jobs left to the last worker that nobody has waited for
+    """
 
     def __init__(self, threads: int):
         self.threads = threads
+        self.left, self.done = 0, SimpleQueue[BaseException | None]()
         self.queues: list[SimpleQueue] = [SimpleQueue() for _ in range(threads - 1)]
         for queue in self.queues:
             threading.Thread(target=self._serve, args=(queue,), daemon=True).start()
@@ -41,8 +49,18 @@ class _Pool:
                 done.put(error)
 
     def close(self) -> None:
+        self.settle()
         for queue in self.queues:
             queue.put(None)
+
+    def leave(self, job: Callable[[], object]) -> None:
+        self.left += 1
+        self.queues[-1].put((lambda *_: job(), 0, 0, 0, self.done))
+
+    def settle(self) -> None:
+        errors = [self.done.get() for _ in range(self.left)]
+        self.left = 0
+        _raise_first(errors)
 
     def run(self, fn: Callable[[int, int, int], object], bounds: list[int]) -> None:
         done: SimpleQueue = SimpleQueue()
@@ -53,9 +71,13 @@ class _Pool:
             fn(bounds[0], bounds[1], 0)
         finally:
             errors = [done.get() for _ in range(others)]
-        for error in errors:
-            if error is not None:
-                raise error
+        _raise_first(errors)
+
+
+def _raise_first(errors: list[BaseException | None]) -> None:
+    for error in errors:
+        if error is not None:
+            raise error
 
 
 _pool = _Pool(1)
@@ -87,8 +109,14 @@ def split(fn: Callable[[int, int, int], object], count: int, *, work: float = fl
 
     work    operations or elements in all; below `SMALL` the calling thread does it alone
     align   shares begin at multiples of this
+
+    While a thread has something left to it (`later`), the others share what is small; for what is large it is waited
+    for. Which it is follows from sizes alone, never from how far that thread is.
     """
-    parts = 1 if work < SMALL else min(_pool.threads, max(1, count // align))
+    if _pool.left and work >= LARGE:
+        _pool.settle()
+    free = _pool.threads - (1 if _pool.left else 0)
+    parts = 1 if work < SMALL else min(free, max(1, count // align))
     if parts == 1:
         fn(0, count, 0)
         return 1
@@ -97,8 +125,28 @@ def split(fn: Callable[[int, int, int], object], count: int, *, work: float = fl
     return parts
 
 
+def later(job: Callable[[], object], *, work: float) -> None:
+    """Leaves a job to another thread, if there is one and it is worth it, until `settle`, which raises its errors.
+
+    What the job reads must stay as it is until then.
+    """
+    if _pool.threads > 1 and work >= SMALL / 4:
+        _pool.leave(job)
+    else:
+        job()
+
+
+def settle() -> None:
+    """Waits for all that was left to other threads."""
+    if _pool.left:
+        _pool.settle()
+
+
 #: Waking a thread costs about 10 us, in which one core multiplies and adds some 2 million numbers.
 SMALL = 2_000_000
+
+#: From here on a product is worth all threads: some milliseconds of one.
+LARGE = 8 * SMALL
 
 #: Elements of a block on which several elementwise passes run while it stays in cache. Measured: smaller ones lose more
 #: to handing the interpreter lock from thread to thread than they gain from the first levels of cache.

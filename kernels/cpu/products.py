@@ -12,8 +12,20 @@ from .patches import CHUNK_BYTES, GatherPlan, gather_is_cheaper, scatter_add
 
 
 def dense(epilogue: Epilogue, a: np.ndarray, b: np.ndarray) -> None:
-    """One product a: (N, K) @ b: (K, C) with the channels shared out; `b` may be a transposed view."""
+    """One product a: (N, K) @ b: (K, C) with the channels shared out; `b` may be a transposed view.
+
+    Under maxout, as much work as a tenth of the product, the rows are: each thread finishes its own.
+    """
     rows, channels = slice(0, len(a)), b.shape[1]
+    if epilogue.winner is not None:
+
+        def finished(start: int, stop: int, part: int) -> None:
+            out = epilogue.target(slice(start, stop), channels)
+            np.matmul(a[start:stop], b, out=out.reshape(stop - start, channels))
+            epilogue.finish(out, slice(start, stop), part)
+
+        split(finished, len(a), work=a.size * channels / 8, align=16)
+        return
     out = epilogue.target(rows, channels)
     product = out.reshape(len(a), channels)
 

@@ -14,6 +14,7 @@ import pytest
 from alikit.kernels.arrays import LINEAR, Activation, Counters, Dropout, NormState
 from alikit.kernels.cpu.activation import dropout as dropout_kernel
 from alikit.kernels.cpu.conv import conv2d, conv2d_backward, conv2d_input_grad, conv2d_weight_grad
+from alikit.kernels.cpu.parallel import settle
 
 
 class Path(NamedTuple):
@@ -293,10 +294,12 @@ def test_partial_sums_of_a_weight_gradient(path: Path, operands: Callable, strea
     x, w, _ = operands(path, None, path.x)
     gy = stream("gy").standard_normal(conv2d(x, w, stride=path.stride)[0].shape)
     parts = conv2d_weight_grad(x, gy, w.shape[1:3], stride=path.stride, partials=True)
+    settle()
     whole = conv2d_weight_grad(x, gy, w.shape[1:3], stride=path.stride)
     assert parts.shape[1:] == whole.shape == w.shape
     np.testing.assert_allclose(parts.sum(axis=0), whole, rtol=1e-12, atol=1e-12)
     _, _, of_both = conv2d_backward(x, gy, w, stride=path.stride, partials=True)
+    settle()
     np.testing.assert_array_equal(of_both, parts)
 
 

@@ -51,7 +51,7 @@ def maxout_grad(
     if keep is not None:
         gy = gy.copy()
         drop(gy, keep, rate)
-    loops.maxout_grad(pieces)(gy, winner, out)
+    loops.maxout_grad(gy, winner, out)
 
 
 def drop(y: np.ndarray, keep: np.ndarray, rate: float) -> None:

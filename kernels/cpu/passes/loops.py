@@ -72,15 +72,11 @@ def maxout(pieces):
     return loop
 
 
-@cache
-def maxout_grad(pieces):
-    @compiled
-    def loop(gy, winner, out):
-        for i in range(gy.size):
-            for k in range(pieces):
-                out[i, k] = gy[i] if winner[i] == k else gy[i] * 0
-
-    return loop
+@compiled
+def maxout_grad(gy, winner, out):
+    out[:] = 0
+    for i in range(gy.size):
+        out[i, winner[i]] = gy[i]
 
 
 @compiled
