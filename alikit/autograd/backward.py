@@ -132,6 +132,7 @@ class Walk:
             walked = prepare is not None and gys is not None and self.reaches[node]
             if (release or walked) and not isinstance(node, Leaf):
                 node.release()
+        settle()  # weights' gradients were left to other threads
         return [found.get((t.creator, t.index)) for t in self.wrt]
 
     def _step(self, node: Any, gys: list[Any]) -> None:
@@ -154,8 +155,8 @@ class Walk:
                 self.slots[creator] = _slot(creator, index, gx)
             elif slot[index] is None:
                 slot[index] = gx
-            else:  # never in place: the array may be another slot's too, or a weight's gradient still being computed
-                settle()
+            else:  # never in place: the array may be another slot's too
+                settle()  # it may be a weight's gradient that another thread is still at
                 slot[index] = slot[index] + gx
         node.needs, node.row_weights, node.folds = everything, None, ()
 

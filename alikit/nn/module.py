@@ -17,7 +17,8 @@ class Pass(NamedTuple):
     seed       of the run;  step: number of the training step, or a device's clock [seed, step, updates]. With a
                stream's name they determine all random numbers
     precision  of matrix products: "fp32"; on a GPU also "tf32", or "bf16" on activations and weights of that dtype
-    partials   weight gradients are left as partial sums for the optimiser to add and, on the CPU, to wait for
+    partials   weight gradients are left as partial sums for the optimiser to add; on the CPU, small ones to another
+               thread while the walk goes on
     """
 
     training: bool = False

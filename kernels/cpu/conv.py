@@ -131,16 +131,17 @@ def conv2d_weight_grad(
     """The adjoint of `conv2d` in w.
 
     x         (N, H, W, C);  gy: (N, Ho, Wo, O);  kernel: (kH, kW)
-    partials  leave the sum over shares of the batch to whoever reads the result (`adam_step`), and the wait for it:
-              until `settle` it may not be there
+    partials  leave the wait for it to whoever reads it (`adam_step`): until `settle` it may not be there. On a GPU also
+              the sum over shares of the batch
 
-    Returns gw: (O, kH, kW, C), threads' sums added in a fixed order; with `partials` (S, O, kH, kW, C).
+    Returns gw: (O, kH, kW, C), threads' sums added in a fixed order; with `partials` (1, O, kH, kW, C).
     """
     check_precision("conv2d_weight_grad", precision, PRECISIONS)
     shape = (*gy.shape[3:], *kernel, *x.shape[3:])
     oh, ow = check_conv("conv2d_weight_grad", x.shape, shape, gy.shape, stride)
     check_contiguous("conv2d_weight_grad", x=x)
     n, o, k = len(x), shape[0], math.prod(shape[1:])
+    shape = (1, *shape) if partials else shape
     gy_rows = gy.reshape(-1, o)
     if oh * ow == 1 and x[0].size == k:
         x_rows = x.reshape(n, k)
@@ -153,7 +154,7 @@ def conv2d_weight_grad(
             later(lambda: share(0, o, 0), work=work)
         else:
             split(share, o, work=work)
-        return gw.reshape((1, *shape) if partials else shape)
+        return gw.reshape(shape)
     sums, begun = np.empty((threads(), o, k), np.result_type(x, gy)), set[int]()
 
     def chunk(start: int, stop: int, part: int) -> None:
@@ -166,8 +167,6 @@ def conv2d_weight_grad(
             begun.add(part)
 
     parts = by_images(chunk, n, oh * ow * k * x.itemsize, n * oh * ow * (k * o / 8 + 2 * k))
-    if partials:
-        return sums[:parts].reshape(parts, *shape)
     return sum((sums[part] for part in range(1, parts)), sums[0]).reshape(shape)
 
 

@@ -6,8 +6,7 @@ threads would leave every copy and elementwise pass to one core. Shares are stat
 so the same thread count gives the same bytes.
 
 A product of small matrices gains little by being split: it is half done before the other thread is awake. Where nobody
-waits for it, as for a weight's gradient before Adam, it is left to another thread as a whole (`later`), while the
-calling one goes on.
+waits for it, as for a weight's gradient while a walk goes on, it is left to another thread as a whole (`later`).
 
 Fresh temporaries of tens of megabytes cost more in page faults than the product that fills them; `scratch` keeps one
 growing buffer for each thread and name instead.

@@ -1,5 +1,6 @@
 """The games beside ALI's: what they minimise, who moves, and that every gradient is its own loss's."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from alikit.autograd import Tensor, grad, no_grad
 from alikit.errors import DataError, UsageError
+from alikit.kernels.cpu import parallel
 from alikit.models import SPECS
 from alikit.nn import Pass
 from alikit.optim import AdamSettings
@@ -172,6 +174,27 @@ def test_a_vae_pays_for_its_codes_little_by_little(step: int, weight: float, rul
     assert trainer(MIXTURE, "vae", kl_warm_up=9).rules.warm_up == 9
     game.warm_up = 0
     assert game.play(Batch(x), HOW._replace(step=step)).objective.item() == pytest.approx(found["loss"], rel=1e-12)
+
+
+@pytest.mark.parametrize("networks", ["svhn", "mixture"])
+@pytest.mark.parametrize("game", ["ali", "alice", "gan", "vae"])
+def test_a_step_on_two_threads_is_that_of_one(
+    game: str, networks: str, rules, stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weight gradients are left to the other thread, which here is slow."""
+    leave = parallel._Pool.leave
+    monkeypatch.setattr(parallel, "SMALL", 4)
+    monkeypatch.setattr(parallel._Pool, "leave", lambda pool, job: leave(pool, lambda: (time.sleep(0.01), job())))
+    found, before = [], parallel.threads()
+    for count in (1, 2):
+        parallel.set_threads(count)
+        run = Trainer(rules(game, networks), AdamSettings(beta1=0.5))
+        run.step(batch(run.model, stream), 0)
+        found.append({name: array.copy() for adam in run.adams.values() for name, array in adam.state().items()})
+    parallel.set_threads(before)
+    assert found[0].keys() == found[1].keys()
+    for name, array in found[0].items():
+        np.testing.assert_allclose(found[1][name], array, rtol=1e-8, atol=1e-12, err_msg=name)
 
 
 def test_no_distance_from_the_prior_is_zero() -> None:
