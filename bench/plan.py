@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,13 +120,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.add_argument("--precision", choices=sorted(RATES), default="bf16")
     cli.add_argument("--batch-size", type=int, metavar="N", help="images a step (the preset's)")
     cli.add_argument("--labels", type=int, metavar="N", help="D also learns the classes of N images (none)")
+    cli.add_argument(
+        "--save", type=Path, metavar="FILE", help="write this step's kernels on every architecture, for aot --plan FILE"
+    )
     cli.add_argument("--write", action="store_true", help=f"write every preset's kernels to {plan.FILE.name}, for aot")
     options = cli.parse_args(argv)
     if options.write:
         plan.FILE.write_text(shapes())
         print(f"written: {plan.FILE}")
         return 0
-    launches = record_step(options.preset, options.precision, options.batch_size, labels=options.labels)
+    step = {"precision": options.precision, "batch": options.batch_size, "labels": options.labels}
+    if options.save is not None:
+        kinds = {plan.Step(options.preset, options.precision, arch): arch for arch in aot.ARCHS}
+        options.save.write_text(
+            plan.dumps({kind: record_step(options.preset, arch=arch, **step) for kind, arch in kinds.items()})
+        )
+    launches = record_step(options.preset, **step)
     print("\n".join(table(launches, options.precision)))
     print(summary(launches, options.precision))
     return 1 if options.preset == "svhn" and len(launches) > MOST else 0

@@ -2,10 +2,11 @@
 
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from alikit.kernels import plan
+from alikit.kernels import aot, plan
 from bench.plan import LABELS, MOST, main, record_step
 
 
@@ -44,3 +45,15 @@ def test_the_file_for_the_compiler_is_up_to_date(step: plan.Step) -> None:
     """`python -m bench.plan --write` writes it."""
     written = plan.loads(plan.FILE.read_text())[step]
     assert plan.dumps({step: written}) == plan.dumps({step: record_step(step.preset, step.precision, arch=step.arch)})
+
+
+def test_a_step_of_the_user_s_own_is_saved_for_the_compiler(tmp_path: Path, capsys) -> None:
+    file = tmp_path / "plan.json"
+    assert main(["mixture", "--precision", "fp32", "--batch-size", "37", "--save", str(file)]) == 0
+    saved = plan.loads(file.read_text())
+    assert {(step.preset, step.precision) for step in saved} == {("mixture", "fp32")}
+    assert {step.arch for step in saved} == set(aot.ARCHS)
+    wanted = plan.dumps({plan.Step("x", "x", 90): record_step("mixture", "fp32", 37)})
+    (found,) = (launches for step, launches in saved.items() if step.arch == 90)
+    assert plan.dumps({plan.Step("x", "x", 90): found}) == wanted
+    assert f"{len(record_step('mixture', 'fp32', 37))} launches" in capsys.readouterr().out
