@@ -57,8 +57,10 @@ class _Pool:
         self.queues[-1].put((lambda *_: job(), 0, 0, 0, self.done))
 
     def settle(self) -> None:
-        errors = [self.done.get() for _ in range(self.left)]
-        self.left = 0
+        errors = []
+        while self.left:
+            errors.append(self.done.get())
+            self.left -= 1  # one by one: whoever is interrupted meanwhile does not wait for the same job again
         _raise_first(errors)
 
     def run(self, fn: Callable[[int, int, int], object], bounds: list[int]) -> None:
