@@ -33,8 +33,8 @@ class AdamSettings(NamedTuple):
 class FlatBuffer:
     """Parameters end to end in one array; each Parameter's master becomes a view of it.
 
-    named   those that do not fill whole 16 bytes come last, whatever their order here: the others, all large weights
-            among them, then begin at multiples of 16 bytes, as kernels like to read them
+    named   those that do not fill whole 16 bytes come last, whatever their order here: the others, the large weights of
+            all presets among them, then begin at multiples of 16 bytes, as kernels like to read them
     low     a dtype: weights of four dimensions are computed with in rounded copies of it, whose pixels begin at
             multiples of 16 bytes; what lies between is zero
     """

@@ -1,6 +1,7 @@
 """The graph: Tensors, Functions, the reverse walk and the gradient check. No mathematics of its own."""
 
 from alikit.autograd.backward import Walk as Walk
+from alikit.autograd.backward import added as added
 from alikit.autograd.backward import backward as backward
 from alikit.autograd.backward import grad as grad
 from alikit.autograd.function import Folded as Folded

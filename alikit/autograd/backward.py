@@ -116,6 +116,14 @@ class Walk:
         prepare  called with each node before its backward; the nodes passed are then released
         """
         self.slots[self.loss.creator] = _slot(self.loss.creator, self.loss.index, seed)
+        try:
+            found = self._found(release, prepare)
+        finally:
+            settle()  # weights' gradients were left to other threads
+        return [found.get((t.creator, t.index)) for t in self.wrt]
+
+    def _found(self, release: bool, prepare: Callable[[Any], None] | None) -> dict[tuple[Any, int], Any]:
+        """(creator, index) -> gradient of each wanted Tensor that is reached."""
         found: dict[tuple[Any, int], Any] = {}
         targets = {node for node, _ in self.wanted}
         for node in reversed(self.order):
@@ -132,8 +140,7 @@ class Walk:
             walked = prepare is not None and gys is not None and self.reaches[node]
             if (release or walked) and not isinstance(node, Leaf):
                 node.release()
-        settle()  # weights' gradients were left to other threads
-        return [found.get((t.creator, t.index)) for t in self.wrt]
+        return found
 
     def _step(self, node: Any, gys: list[Any]) -> None:
         """Runs one node's backward and adds its input gradients to their creators' slots."""
@@ -157,7 +164,7 @@ class Walk:
                 slot[index] = gx
             else:  # never in place: the array may be another slot's too
                 settle()  # it may be a weight's gradient that another thread is still at
-                slot[index] = slot[index] + gx
+                slot[index] = added(slot[index], gx)
         node.needs, node.row_weights, node.folds = everything, None, ()
 
     def _fold(self, edge: tuple[Any, int]) -> Any:
@@ -170,6 +177,12 @@ class Walk:
     def _users(self) -> Counter:
         """(creator, index) -> how many inputs of nodes it is."""
         return Counter([e for node in self.order for e in node.edges if e is not None])
+
+
+def added(a: Any, b: Any) -> Any:
+    """The sum of two gradients of a Tensor. Partial sums of a weight's, where one has more than the other, stand one
+    behind the other: (S, ...) and (T, ...) make (S + T, ...)."""
+    return a + b if a.shape == b.shape else array_module(a).concatenate([a, b])
 
 
 def _slot(node: Any, index: int, g: Any) -> list[Any]:

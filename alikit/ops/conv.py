@@ -163,7 +163,7 @@ def conv2d(
     dropout    of y, element by element; not together with moments
     precision  of the products: "fp32", on a GPU also "tf32" and "bf16"
     dtype      of y, where it differs from x's
-    partials   the weight gradient is left as partial sums, (S, O, kH, kW, C), for Adam to add
+    partials   the weight gradient is left as partial sums, (S, O, kH, kW, C), for Adam to add; on the CPU S is 1
 
     Returns y: (N, Ho, Wo, O / pieces) and, if `moments`, (mean, biased variance) of y as arrays, else None.
     """

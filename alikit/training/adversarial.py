@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from alikit import ops
-from alikit.autograd import Tensor, grad, stack_grad
+from alikit.autograd import Tensor, added, grad, stack_grad
 from alikit.backend import array_module
 from alikit.models import ALI, GAN, PostHoc
 from alikit.nn import Pass
@@ -110,7 +110,9 @@ class AliceRules(AliRules):
         weighed = ops.mul(played.loss_r, self.weight)
         (errors,) = grad([weighed], [parameters["g"]], retain=True)
         moves = super().gradients(played.game, parameters)
-        moves["g"] = [g if e is None else e if g is None else g + e for g, e in zip(moves["g"], errors, strict=True)]
+        moves["g"] = [
+            g if e is None else e if g is None else added(g, e) for g, e in zip(moves["g"], errors, strict=True)
+        ]
         return moves
 
     def show(self, result: AliceResult) -> str:

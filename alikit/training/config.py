@@ -220,7 +220,7 @@ def to_json(config: Config) -> dict[str, Any]:
 
 
 def from_json(values: dict[str, Any], source: Path) -> Config:
-    """The inverse of `to_json`; an option younger than the file takes its default.
+    """The inverse of `to_json`; an option younger than the file takes its default, a VAE's warm-up none: it had none.
 
     DataError naming the file `source` where the data set or the model is missing, or a field is unknown.
     """
@@ -228,7 +228,7 @@ def from_json(values: dict[str, Any], source: Path) -> Config:
     if not isinstance(values, dict) or not needed <= values.keys() <= known:
         odd = sorted((values.keys() - known) | (needed - values.keys())) if isinstance(values, dict) else "everything"
         raise DataError(f"{source}: its configuration does not fit this version of alikit: {odd}")
-    return Config(**values)
+    return Config(**{"kl_warm_up": 0, **values})
 
 
 def continued(saved: Config, overrides: dict[str, Any]) -> Config:

@@ -131,8 +131,8 @@ def conv2d_weight_grad(
     """The adjoint of `conv2d` in w.
 
     x         (N, H, W, C);  gy: (N, Ho, Wo, O);  kernel: (kH, kW)
-    partials  leave the wait for it to whoever reads it (`adam_step`): until `settle` it may not be there. On a GPU also
-              the sum over shares of the batch
+    partials  leave the wait for it to whoever asks: until `settle` it may not be there. A walk waits at its end. On a
+              GPU also the sum over shares of the batch is left, to `adam_step`
 
     Returns gw: (O, kH, kW, C), threads' sums added in a fixed order; with `partials` (1, O, kH, kW, C).
     """

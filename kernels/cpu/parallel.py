@@ -24,15 +24,31 @@ import numpy as np
 _local = threading.local()
 
 
+class _Left:
+    """A job that was left to a worker, what came of it, and whether it is done: waiting twice does no harm."""
+
+    def __init__(self, job: Callable[[], object]):
+        self.job, self.ended = job, threading.Event()
+        self.error: BaseException | None = None
+
+    def __call__(self, *_share: int) -> None:
+        try:
+            self.job()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.ended.set()
+
+
 class _Pool:
     """Worker threads that wait on a queue each; the calling thread takes the first share itself.
 
-    left   jobs left to the last worker that nobody has waited for
+    left   to the last worker, and not waited for
     """
 
     def __init__(self, threads: int):
         self.threads = threads
-        self.left, self.done = 0, SimpleQueue[BaseException | None]()
+        self.left: list[_Left] = []
         self.queues: list[SimpleQueue] = [SimpleQueue() for _ in range(threads - 1)]
         for queue in self.queues:
             threading.Thread(target=self._serve, args=(queue,), daemon=True).start()
@@ -48,19 +64,20 @@ class _Pool:
                 done.put(error)
 
     def close(self) -> None:
-        self.settle()
         for queue in self.queues:
-            queue.put(None)
+            queue.put(None)  # behind all that was left
+        self.settle()
 
     def leave(self, job: Callable[[], object]) -> None:
-        self.left += 1
-        self.queues[-1].put((lambda *_: job(), 0, 0, 0, self.done))
+        left = _Left(job)
+        self.queues[-1].put((left, 0, 0, 0, SimpleQueue()))
+        self.left.append(left)
 
     def settle(self) -> None:
         errors = []
         while self.left:
-            errors.append(self.done.get())
-            self.left -= 1  # one by one: whoever is interrupted meanwhile does not wait for the same job again
+            self.left[0].ended.wait()
+            errors.append(self.left.pop(0).error)
         _raise_first(errors)
 
     def run(self, fn: Callable[[int, int, int], object], bounds: list[int]) -> None:
@@ -95,8 +112,8 @@ def set_threads(count: int) -> None:
     if count < 1:
         raise ValueError(f"set_threads: at least one thread, found {count}")
     if count != _pool.threads:
-        _pool.close()
-        _pool = _Pool(count)
+        before, _pool = _pool, _Pool(count)
+        before.close()
     threadpool_limits(1, user_api="blas")
 
 

@@ -24,7 +24,7 @@ def dense(epilogue: Epilogue, a: np.ndarray, b: np.ndarray) -> None:
             np.matmul(a[start:stop], b, out=out.reshape(stop - start, channels))
             epilogue.finish(out, slice(start, stop), part)
 
-        split(finished, len(a), work=a.size * channels / 8, align=16)
+        split(finished, len(a), work=a.size * channels / 8)
         return
     out = epilogue.target(rows, channels)
     product = out.reshape(len(a), channels)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alikit.autograd import Function, Tensor, grad
+from alikit.autograd import Function, Tensor, added, grad
 
 
 def leaf(value: float = 1.0) -> Tensor:
@@ -221,3 +221,10 @@ def test_a_backward_that_forgets_an_input_is_an_error() -> None:
     x, z = leaf(), leaf()
     with pytest.raises(ValueError, match="argument"):
         grad([Forgetful()(x, z)], [[x, z]])
+
+
+def test_partial_sums_of_different_numbers_are_added_by_standing_together() -> None:
+    a, b, c = np.ones((2, 3, 1, 1, 4)), np.full((5, 3, 1, 1, 4), 2.0), np.full((2, 3, 1, 1, 4), 3.0)
+    assert added(a, b).shape == (7, 3, 1, 1, 4)
+    np.testing.assert_array_equal(added(a, b).sum(axis=0), np.full((3, 1, 1, 4), 12.0))
+    np.testing.assert_array_equal(added(a, c), np.full(a.shape, 4.0))

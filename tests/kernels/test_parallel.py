@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from alikit import ops
-from alikit.autograd import Tensor, grad
+from alikit.autograd import Function, Tensor, grad
 from alikit.kernels.cpu import conv, parallel
 from alikit.kernels.cpu.adam import adam_step
 from alikit.kernels.cpu.parallel import later, set_threads, settle, split, threads
@@ -227,7 +227,7 @@ def test_another_number_of_threads_loses_nothing() -> None:
 def test_gradients_of_a_weight_that_are_still_computed_are_waited_for(
     cotangents: int, monkeypatch: pytest.MonkeyPatch, stream: Callable
 ) -> None:
-    """By Adam; and where two layers share a weight, by the walk that adds up what each of them makes."""
+    """By the walk, at its end and, where two layers share a weight, where it adds up what each of them makes."""
     monkeypatch.setattr(parallel, "SMALL", 4)
     set_threads(2)
     x, w = (stream(name).standard_normal((4, 1, 1, 4)).astype(np.float32) for name in "xw")
@@ -237,12 +237,38 @@ def test_gradients_of_a_weight_that_are_still_computed_are_waited_for(
     for _ in range(cotangents):
         y = ops.conv2d(y, weight, partials=True)[0]
     ((found,),) = grad([ops.sum(y)], [[weight]])
-    p, m, v = np.zeros((3, 16), np.float32)
-    adam_step([found], out=p, out_m=m, out_v=v, step=1, lr=1.0, beta1=0.0, beta2=0.0, eps=1.0)
-    g = m.reshape(4, 4)
+    g = found.reshape(4, 4).copy()
     wanted = np.ones((4, 4)) @ x.reshape(4, 4)
     if cotangents == 2:
         whole = w.reshape(4, 4).astype(float)
         inner = x.reshape(4, 4) @ whole.T
         wanted = np.ones((4, 4)) @ inner + (np.ones((4, 4)) @ whole).T @ x.reshape(4, 4)
     np.testing.assert_allclose(g, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_adam_waits_for_gradients(monkeypatch: pytest.MonkeyPatch, stream: Callable) -> None:
+    monkeypatch.setattr(parallel, "SMALL", 4)
+    set_threads(2)
+    x, gy = (stream(name).standard_normal((4, 1, 1, 4)).astype(np.float32) for name in ("x", "gy"))
+    later(lambda: time.sleep(0.05), work=parallel.SMALL)
+    gw = conv.conv2d_weight_grad(x, gy, (1, 1), partials=True)
+    p, m, v = np.zeros((3, 16), np.float32)
+    adam_step([gw], out=p, out_m=m, out_v=v, step=1, lr=1.0, beta1=0.0, beta2=0.0, eps=1.0)
+    np.testing.assert_allclose(m.reshape(4, 4), gy.reshape(4, 4).T @ x.reshape(4, 4), rtol=1e-4, atol=1e-5)
+
+
+def test_a_walk_that_fails_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_threads(2)
+
+    class Fails(Function):
+        def forward(self, x: np.ndarray) -> np.ndarray:
+            return x
+
+        def backward(self, gy: np.ndarray) -> np.ndarray:
+            later(lambda: time.sleep(0.02), work=parallel.SMALL)
+            raise ZeroDivisionError
+
+    x = Tensor(np.ones(3), requires_grad=True)
+    with pytest.raises(ZeroDivisionError):
+        grad([ops.sum(Fails()(x))], [[x]])
+    assert not parallel._pool.left

@@ -140,6 +140,8 @@ def test_json_of_another_version_is_refused(change, named: str) -> None:
 def test_an_option_younger_than_the_file_takes_its_default() -> None:
     values = {k: v for k, v in to_json(PRESETS["mixture"]).items() if k != "images"}
     assert from_json(values, Path("c.h5")) == PRESETS["mixture"]
+    del values["kl_warm_up"]  # what such a file's VAE had
+    assert from_json(values, Path("c.h5")) == replace(PRESETS["mixture"], kl_warm_up=0)
 
 
 def test_a_resumed_run_may_go_on_longer_elsewhere_and_on_another_device() -> None:

@@ -182,16 +182,24 @@ def test_a_step_on_two_threads_is_that_of_one(
     game: str, networks: str, rules, stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weight gradients are left to the other thread, which here is slow."""
-    leave = parallel._Pool.leave
+    leave, left = parallel._Pool.leave, []
+
+    def slowly(pool: Any, job: Callable) -> None:
+        left.append(job)
+        leave(pool, lambda: (time.sleep(0.01), job()))
+
     monkeypatch.setattr(parallel, "SMALL", 4)
-    monkeypatch.setattr(parallel._Pool, "leave", lambda pool, job: leave(pool, lambda: (time.sleep(0.01), job())))
+    monkeypatch.setattr(parallel._Pool, "leave", slowly)
     found, before = [], parallel.threads()
-    for count in (1, 2):
-        parallel.set_threads(count)
-        run = Trainer(rules(game, networks), AdamSettings(beta1=0.5))
-        run.step(batch(run.model, stream), 0)
-        found.append({name: array.copy() for adam in run.adams.values() for name, array in adam.state().items()})
-    parallel.set_threads(before)
+    try:
+        for count in (1, 2):
+            parallel.set_threads(count)
+            run = Trainer(rules(game, networks), AdamSettings(beta1=0.5))
+            run.step(batch(run.model, stream), 0)
+            found.append({name: array.copy() for adam in run.adams.values() for name, array in adam.state().items()})
+    finally:
+        parallel.set_threads(before)
+    assert left
     assert found[0].keys() == found[1].keys()
     for name, array in found[0].items():
         np.testing.assert_allclose(found[1][name], array, rtol=1e-8, atol=1e-12, err_msg=name)

@@ -1,9 +1,9 @@
 """The loops behind `fused`, compiled by Numba at their first call and kept on disk beside this file.
 
 Every loop releases the interpreter's lock and divides as NumPy does. Nothing may be reordered (no fast-math): an
-element is computed as in `plain`, and what is not a number stays visible. Sums run over at most `STRETCH` rows in
-`part`, which has the array's own precision, then in float64. All scalars come in the array's dtype: a bare 1.0 would be
-float64 and slow a loop down.
+element is computed as in `plain`, and what is not a number stays visible (of maxout's gradient at the winner alone).
+Sums run over at most `STRETCH` rows in `part`, which has the array's own precision, then in float64. All scalars come
+in the array's dtype: a bare 1.0 would be float64 and slow a loop down.
 """
 
 from __future__ import annotations
