@@ -4,7 +4,7 @@
     theta <- theta - a_t m / (sqrt(v) + eps),   a_t = a sqrt(1 - b2^t) / (1 - b1^t)
 
 eps stands beside the *uncorrected* sqrt(v) (method 3.1), unlike in most libraries. All passes run on blocks that
-stay in cache.
+stay in cache, one gradient after the other and where it lies.
 """
 
 from __future__ import annotations
@@ -58,11 +58,14 @@ def adam_step(
     norms = np.zeros((threads(), len(grads)))
 
     def share(start: int, stop: int, part: int) -> None:
-        for a in range(start, stop, BLOCK):
-            here = slice(a, min(a + BLOCK, stop))
-            with np.errstate(all="ignore"):  # of this thread; what is not finite is reported by the caller, by name
-                g = _gradient(grads, bounds, here, norms[part])
-                passes.adam(g, out[here], out_m[here], out_v[here], rate, beta1, beta2, eps)
+        for i in range(bisect_right(bounds, start) - 1, bisect_left(bounds, stop)):
+            first, last = max(bounds[i], start), min(bounds[i + 1], stop)
+            for a in range(first, last, BLOCK):
+                here = slice(a, min(a + BLOCK, last))
+                g = _stretch(grads[i], slice(here.start - bounds[i], here.stop - bounds[i]))
+                with np.errstate(all="ignore"):  # of this thread; the caller reports by name what is not finite
+                    norms[part, i] += np.dot(g, g)
+                    passes.adam(g, out[here], out_m[here], out_v[here], rate, beta1, beta2, eps)
 
     split(share, out.size, work=10 * out.size, align=16)
     for low, a, b in zip(out_low or (), bounds[:-1], bounds[1:], strict=out_low is not None):
@@ -94,32 +97,12 @@ def adam_steps(
     return [adam_step(g, **dict(zip(options, values, strict=True))) for g, values in zip(grads, each, strict=True)]
 
 
-def _gradient(grads: Sequence[np.ndarray], bounds: Sequence[int], here: slice, norms: np.ndarray) -> np.ndarray:
-    """A stretch of all gradients laid end to end, whose squares are added to `norms`: (len(grads),).
-
-    Parameters of a few hundred elements are so updated along with their neighbours, in calls that are worth their cost.
-    """
-    g = scratch("gradient", (here.stop - here.start,), grads[0].dtype)
-    for i in range(bisect_right(bounds, here.start) - 1, bisect_left(bounds, here.stop)):
-        a, b = max(bounds[i], here.start), min(bounds[i + 1], here.stop)
-        piece = _piece(grads[i], a - bounds[i], b - bounds[i])
-        norms[i] += np.dot(piece, piece)
-        if (a, b) == (here.start, here.stop):
-            return piece
-        g[a - here.start : b - here.start] = piece
-    return g
-
-
-def _piece(g: np.ndarray, a: int, b: int) -> np.ndarray:
-    """Elements [a, b) of a gradient, its partial sums added."""
+def _stretch(g: np.ndarray, here: slice) -> np.ndarray:
+    """Elements of a gradient in C order, its partial sums added."""
     if g.ndim != 5:
-        return g.reshape(-1)[a:b]
-    parts = g.reshape(len(g), -1)[:, a:b]
-    total = scratch("total", parts[0].shape, g.dtype)
-    np.copyto(total, parts[0])
-    for part in parts[1:]:
-        total += part
-    return total
+        return g.reshape(-1)[here]
+    parts = g.reshape(len(g), -1)[:, here]
+    return sum(parts[1:], parts[0])
 
 
 def moving_average(x: np.ndarray, *, out: np.ndarray, rate: float) -> None:
