@@ -147,14 +147,26 @@ class _Stages:
 
 
 def fit(x: np.ndarray, y: np.ndarray, c: float, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
-    """LinearSVC on x: (n, F), y: (n,) -> coefficients (K, F), intercepts (K,), classes (K,), whether it converged."""
+    """LinearSVC on x: (n, F), y: (n,) -> coefficients (K, F), intercepts (K,), classes (K,), whether it converged.
+
+    Fewer images than features are given to liblinear by their coordinates in the space that they span, z = x Q: its
+    steps follow from the inner products of x alone, which are those of z. With Q from a QR decomposition of x's
+    transpose z is (n, n) and triangular, of which liblinear reads half: for 1,000 images with 5,376 features a tenth of
+    the numbers.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import LinearSVC
 
+    basis: np.ndarray | None = None
+    dual: bool | str = "auto"
+    if len(x) < x.shape[1]:
+        dual = True  # as "auto" has it for such x
+        basis, r = np.linalg.qr(x.T.astype(np.float64))
+        x = r.T
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # counted and reported instead
-        svm = LinearSVC(C=c, random_state=seed).fit(x, y)
-    coef, intercept = svm.coef_, svm.intercept_
+        svm = LinearSVC(C=c, dual=dual, random_state=seed).fit(x, y)
+    coef, intercept = svm.coef_ if basis is None else svm.coef_ @ basis.T, svm.intercept_
     if len(svm.classes_) == 2:  # scikit-learn gives one plane for two classes
         coef, intercept = np.concatenate([-coef, coef]), np.concatenate([-intercept, intercept])
     return coef, intercept, svm.classes_, bool(np.max(svm.n_iter_) < svm.max_iter)

@@ -127,6 +127,21 @@ def test_features_are_prepared_at_once_for_each_stage(tmp_path: Path) -> None:
     assert len(prepared[1]) > 12
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("classes", [2, 3])
+def test_fewer_images_than_features_are_fitted_in_their_own_space(classes: int, stream) -> None:
+    """By the same steps to the same planes, also where images lie in a smaller space still: here two are the same."""
+    x = stream("x").normal(size=(40, 300)).astype(np.float32)
+    x[1] = x[0]
+    y = np.arange(40) // 2 % classes
+    for c in (1e-4, 1e-2, 1.0):
+        *planes, _, converged = svm.fit(x, y, c, seed=3)
+        wanted = LinearSVC(C=c, random_state=3).fit(x, y)
+        assert converged == (np.max(wanted.n_iter_) < wanted.max_iter)
+        for found, array in zip(planes, (wanted.coef_, wanted.intercept_), strict=True):
+            np.testing.assert_allclose(found[-len(array) :], array, rtol=0, atol=1e-9 * np.abs(wanted.coef_).max())
+
+
 def test_fits_that_do_not_converge_are_told(stream) -> None:
     x = np.repeat(stream("x").normal(size=(30, 100)), 2, axis=0)
     y = np.arange(60) % 2  # each point in both classes
