@@ -10,6 +10,7 @@ The contract that every kernel keeps:
 * A gradient may hold K cotangents, stacked along the batch: K * N rows where the forward pass had N. K follows from the
   shapes. Gradients of inputs hold all K, gradients of parameters are those of the first.
 * A convolution of 1x1 kernels may be given `arrays.Normalised` for its input, if its twin leaves such to the reader.
+* The gradient behind a dense layer's maxout may be something that only the same twin's kernels read (`deferred`).
 * Errors are ValueErrors that name the function, the argument, the shape found and the shape wanted.
 
 `cpu/` holds the NumPy kernels. A device twin lives in a folder beside it under the same names and signatures.

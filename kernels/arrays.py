@@ -14,9 +14,10 @@ Array = Any  # numpy.ndarray, cupy.ndarray or device.DeviceArray
 
 def array_module(x: Array) -> Any:
     """The library that holds x: numpy, or cupy where x is one of its arrays; a DeviceArray brings its own."""
-    if isinstance(x, np.ndarray | np.generic | Normalised):
-        return getattr(x, "array_module", np)
-    return sys.modules["cupy"]
+    own = getattr(x, "array_module", None)
+    if own is not None:
+        return own
+    return np if isinstance(x, np.ndarray | np.generic) else sys.modules["cupy"]
 
 
 class Counters(NamedTuple):

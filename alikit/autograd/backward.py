@@ -50,6 +50,7 @@ def grad(
         last = not retain and i == len(losses) - 1
         seed = _seed(loss, None if gys is None else gys[i])
         results.append(Walk(order, loss, tensors).run(seed, release=last))
+    settle()
     return results
 
 
@@ -114,12 +115,15 @@ class Walk:
         seed     upstream gradient of the loss
         release  whether the whole graph behind the loss is released
         prepare  called with each node before its backward; the nodes passed are then released
+
+        Gradients of weights may have been left to other threads: until `settle` they may not be there.
         """
         self.slots[self.loss.creator] = _slot(self.loss.creator, self.loss.index, seed)
         try:
             found = self._found(release, prepare)
-        finally:
-            settle()  # weights' gradients were left to other threads
+        except BaseException:
+            settle()  # what was left fails now or never
+            raise
         return [found.get((t.creator, t.index)) for t in self.wrt]
 
     def _found(self, release: bool, prepare: Callable[[Any], None] | None) -> dict[tuple[Any, int], Any]:

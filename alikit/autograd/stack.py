@@ -27,7 +27,8 @@ def stack_grad(
     inputs      Tensors that y is computed from, whole or as parts of a stack along the batch (`ops.join`)
 
     Returns both lists of gradients; None where y does not depend on one. What lies behind the inputs is kept for a walk
-    on from there, the rest of the graph is released.
+    on from there, the rest of the graph is released. Gradients of weights that were left to other threads (`partials`)
+    are there once the walk on is done, or `settle`.
     ValueError where a Function on the way takes one cotangent only.
     """
     if tuple(gys.shape[1:]) != tuple(y.shape):

@@ -91,6 +91,7 @@ class Convolution(Function):
             winner=self.extra if self.options.activation.name == "maxout" else None,
             bias_shape=self.b.shape if need_b else None,
             dropout=self.options.dropout,
+            deferred=not self.options.transposed and self.x.shape[1:3] == self.w.shape[1:3] == (1, 1),
         )
 
     def _bias_grad(self, gy: Any) -> Any:

@@ -16,6 +16,7 @@ from ..arrays import LINEAR, Activation, Dropout, check_activation, check_bias, 
 from . import passes
 from .masks import keep_mask
 from .parallel import split
+from .winners import Winners
 
 
 def apply_activation(
@@ -54,23 +55,27 @@ def apply_activation(
 
 
 def bias_activation_grad(
-    gy: np.ndarray,
+    gy: np.ndarray | Winners,
     y: np.ndarray,
     activation: Activation,
     *,
     winner: np.ndarray | None = None,
     bias_shape: tuple[int, ...] | None = None,
     dropout: Dropout | None = None,
-) -> tuple[np.ndarray, np.ndarray | None]:
+    deferred: bool = False,
+) -> tuple[np.ndarray | Winners, np.ndarray | None]:
     """Gradient of y = dropout(activation(x + bias)).
 
     gy           (K N, H, W, C / pieces), K cotangents;  y: (N, H, W, C / pieces)
     winner       what `apply_activation` returned beside y
     bias_shape   (C,), (H, W, C), or None where no bias gradient is asked for
+    deferred     gx is of a dense layer, for the kernels of this twin alone: behind maxout it may be `Winners`
 
     Returns gx: (K N, H, W, C), gy itself where nothing is done to it, and of the first cotangent gbias of `bias_shape`,
     or None.
     """
+    if isinstance(gy, Winners):  # they are behind their maxout already
+        return gy, None if bias_shape is None else gy.sums().reshape(bias_shape)
     count, n = stacked("bias_activation_grad", gy.shape, y.shape), len(y)
     if activation.name == "maxout" and (winner is None or winner.shape != y.shape):
         raise ValueError(f"bias_activation_grad: maxout needs its winners, of shape {y.shape}")
@@ -79,6 +84,8 @@ def bias_activation_grad(
     check_bias("bias_activation_grad", bias_shape, shape)
     same = activation == LINEAR and dropout is None
     gx = gy if same else np.empty(shape, gy.dtype)
+    if deferred and activation.name == "maxout" and winner is not None and activation.pieces >= passes.WINNERS:
+        return _winners(gy, winner, activation.pieces, bias_shape, dropout)
     keep = keep_mask(dropout, y.size).reshape(y.shape) if dropout else None
     sums: dict[int, np.ndarray] = {}
 
@@ -98,6 +105,15 @@ def bias_activation_grad(
 
     parts = split(share, n, work=4 * gx.size)
     return gx, sum((sums[part] for part in range(1, parts)), sums[0]) if bias_shape is not None else None
+
+
+def _winners(
+    gy: np.ndarray, winner: np.ndarray, pieces: int, bias_shape: tuple[int, ...] | None, behind: Dropout | None
+) -> tuple[Winners, np.ndarray | None]:
+    if behind is not None:  # every cotangent meets the same mask
+        gy = np.concatenate([dropout(part, behind) for part in np.split(gy, len(gy) // len(winner))])
+    gx = Winners(gy, winner, pieces)
+    return gx, None if bias_shape is None else gx[: len(winner)].sums().reshape(bias_shape)
 
 
 def _bias_grad(gx: np.ndarray, bias_shape: tuple[int, ...]) -> np.ndarray:
@@ -127,7 +143,7 @@ def dropout(x: np.ndarray, dropout: Dropout, *, first: int = 0) -> np.ndarray:
     return y
 
 
-def scale_rows(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def scale_rows(x: np.ndarray | Winners, weights: np.ndarray) -> np.ndarray | Winners:
     """x * weights: every row of the batch by a number of its own.
 
     x        (N, ...);  weights: (N, 1, ...), N numbers
@@ -136,6 +152,8 @@ def scale_rows(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """
     if weights.size != len(x) or len(weights) != len(x):
         raise ValueError(f"scale_rows: weights have shape {weights.shape}, wanted a number for each row of x {x.shape}")
+    if isinstance(x, Winners):
+        return x.weighed(weights)
     y = np.empty_like(x)
     factors = weights.reshape(-1, *(1,) * (x.ndim - 1))
 

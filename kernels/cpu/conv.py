@@ -14,6 +14,7 @@ while it is in cache (`epilogue.py`).
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from .epilogue import Epilogue, Extra, Riders
 from .parallel import LARGE, later, scratch, split, threads
 from .patches import im2col
 from .products import by_images, dense, expand, windows
+from .winners import Winners
 
 PRECISIONS = ("fp32",)
 
@@ -77,7 +79,7 @@ def _conv2d(x: np.ndarray, w: np.ndarray, stride: int, riders: Riders, dtype: ty
 
 
 def conv2d_input_grad(
-    gy: np.ndarray,
+    gy: np.ndarray | Winners,
     w: np.ndarray,
     size: tuple[int, int],
     bias: np.ndarray | None = None,
@@ -103,14 +105,16 @@ def conv2d_input_grad(
 
 
 def _input_grad(
-    gy: np.ndarray, w: np.ndarray, size: tuple[int, int], stride: int, riders: Riders, dtype: type | None
+    gy: np.ndarray | Winners, w: np.ndarray, size: tuple[int, int], stride: int, riders: Riders, dtype: type | None
 ) -> tuple[np.ndarray, Extra]:
     n, o = len(gy), len(w)
     shape = (n, *size, *w.shape[3:])
     oh, ow = check_conv("conv2d_input_grad", shape, w.shape, gy.shape, stride)
     epilogue = Epilogue("conv2d_input_grad", shape, gy.dtype, riders)
     w_rows = w.reshape(o, -1)
-    if size == (1, 1):
+    if isinstance(gy, Winners):
+        gy.input_grad(epilogue, w_rows)
+    elif size == (1, 1):
         dense(epilogue, gy.reshape(n, o), w_rows)
     elif oh * ow == 1 and size == tuple(w.shape[1:3]):
         expand(epilogue, gy.reshape(n, o), w_rows)
@@ -121,7 +125,7 @@ def _input_grad(
 
 def conv2d_weight_grad(
     x: np.ndarray,
-    gy: np.ndarray,
+    gy: np.ndarray | Winners,
     kernel: tuple[int, int],
     *,
     stride: int = 1,
@@ -131,8 +135,8 @@ def conv2d_weight_grad(
     """The adjoint of `conv2d` in w.
 
     x         (N, H, W, C);  gy: (N, Ho, Wo, O);  kernel: (kH, kW)
-    partials  leave the wait for it to whoever asks: until `settle` it may not be there. A walk waits at its end. On a
-              GPU also the sum over shares of the batch is left, to `adam_step`
+    partials  leave the wait for it to whoever asks: until `settle`, of which `grad` and Adam make sure, it may not be
+              there. On a GPU also the sum over shares of the batch is left, to `adam_step`
 
     Returns gw: (O, kH, kW, C), threads' sums added in a fixed order; with `partials` (1, O, kH, kW, C).
     """
@@ -142,6 +146,8 @@ def conv2d_weight_grad(
     check_contiguous("conv2d_weight_grad", x=x)
     n, o, k = len(x), shape[0], math.prod(shape[1:])
     shape = (1, *shape) if partials else shape
+    if isinstance(gy, Winners):
+        return gy.weight_grad(x, wait=not partials).reshape(shape)
     gy_rows = gy.reshape(-1, o)
     if oh * ow == 1 and x[0].size == k:
         x_rows = x.reshape(n, k)
@@ -172,7 +178,7 @@ def conv2d_weight_grad(
 
 def conv2d_backward(
     x: np.ndarray,
-    gy: np.ndarray,
+    gy: np.ndarray | Winners,
     w: np.ndarray,
     *,
     stride: int = 1,
@@ -199,8 +205,9 @@ def conv2d_backward(
         raise ValueError(f"conv2d_backward: gy {gy.shape} has {len(gy)} rows, wanted {len(x)} or a multiple, as x has")
     if rows is not None and through is not None:
         raise ValueError("conv2d_backward: a gradient that passes through a norm has all its rows")
+    of_x: Any
     of_x, first = gy if rows is None else gy[rows], gy[: len(x)]
-    pair = (first, x) if transposed else (x, first)
+    pair: tuple[Any, Any] = (first, x) if transposed else (x, first)
     # first, so that it may be at work while the other is computed
     gw = conv2d_weight_grad(*pair, w.shape[1:3], stride=stride, partials=partials)
     riders = Riders(through=through, y=None if through is None else x)

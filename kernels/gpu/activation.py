@@ -57,12 +57,14 @@ def bias_activation_grad(
     winner: Array | None = None,
     bias_shape: tuple[int, ...] | None = None,
     dropout: Dropout | None = None,
+    deferred: bool = False,
 ) -> tuple[Array, Array | None]:
     """Gradient of y = dropout(activation(x + bias)). One launch.
 
     gy           (K * N, H, W, C / pieces), of K cotangents
     y            (N, H, W, C / pieces);  winner: what `apply_activation` returned beside y
     bias_shape   (C,), (H, W, C), or None where no bias gradient is asked for
+    deferred     gx may be left to its readers; here it never is
 
     Returns gx: (K * N, H, W, C), of y's dtype, and of the first cotangent gbias of `bias_shape`, float32, or None.
     """

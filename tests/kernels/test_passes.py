@@ -96,6 +96,19 @@ def test_maxout_grad(same: Callable, matrix: Callable, mask: Callable, stream: C
     same("maxout_grad", gy, winner, pieces, mask(31), 0.3, np.empty((31, pieces), gy.dtype))
 
 
+@pytest.mark.parametrize("pieces", [2, 5])
+@pytest.mark.parametrize(("rows", "groups", "width"), [(1, 1, 1), (7, 5, 3), (6, 21, 50)])
+def test_products_of_winners(
+    same: Callable, matrix: Callable, stream: Callable, rows: int, groups: int, width: int, pieces: int
+) -> None:
+    """Of more and fewer groups than are worked on at a time, and not a multiple of them."""
+    g, winner = matrix("g", rows, groups), stream("winner").integers(0, pieces, (rows, groups)).astype(np.uint8)
+    same("winner_sums", g, winner, pieces, np.ones(groups * pieces))
+    w, x = matrix("w", groups * pieces, width), matrix("x", rows, width)
+    same("winner_input_grad", g, winner, w, pieces, np.ones((rows, width), g.dtype))
+    same("winner_weight_grad", g, winner, x, pieces, np.ones((groups * pieces, width), g.dtype))
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_sums_and_moments(same: Callable, matrix: Callable, shape: tuple) -> None:
     x = matrix("x", *shape) + 3

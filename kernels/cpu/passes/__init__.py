@@ -19,6 +19,7 @@ CHOSEN = "fused" if find_spec("numba") and os.environ.get("ALIKIT_PASSES") != "p
 if CHOSEN == "fused":
     from .fused import (
         ROW,
+        WINNERS,
         activate,
         activation_grad,
         adam,
@@ -30,10 +31,14 @@ if CHOSEN == "fused":
         norm_grad,
         normalise,
         through,
+        winner_input_grad,
+        winner_sums,
+        winner_weight_grad,
     )
 else:
     from .plain import (
         ROW,
+        WINNERS,
         activate,
         activation_grad,
         adam,
@@ -45,11 +50,15 @@ else:
         norm_grad,
         normalise,
         through,
+        winner_input_grad,
+        winner_sums,
+        winner_weight_grad,
     )
 
 __all__ = [
     "CHOSEN",
     "ROW",
+    "WINNERS",
     "activate",
     "activation_grad",
     "adam",
@@ -61,4 +70,7 @@ __all__ = [
     "norm_grad",
     "normalise",
     "through",
+    "winner_input_grad",
+    "winner_sums",
+    "winner_weight_grad",
 ]

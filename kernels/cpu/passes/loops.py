@@ -80,6 +80,46 @@ def maxout_grad(gy, winner, out):
 
 
 @compiled
+def winner_sums(g, winner, pieces, total):
+    for n in range(g.shape[0]):
+        for j in range(g.shape[1]):
+            total[j * pieces + winner[n, j]] += g[n, j]
+
+
+@compiled
+def winner_input_grad(g, winner, w, pieces, block, out):
+    """Four winners at a time, so that a row of out is read and written once for all of them."""
+    out[:] = 0
+    for start in range(0, g.shape[1], block):
+        stop = min(start + block, g.shape[1])
+        whole = start + (stop - start) // 4 * 4
+        for n in range(g.shape[0]):
+            row = out[n]
+            for j in range(start, whole, 4):
+                a, b, c, d = g[n, j], g[n, j + 1], g[n, j + 2], g[n, j + 3]
+                of_a, of_b = w[j * pieces + winner[n, j]], w[(j + 1) * pieces + winner[n, j + 1]]
+                of_c, of_d = w[(j + 2) * pieces + winner[n, j + 2]], w[(j + 3) * pieces + winner[n, j + 3]]
+                for k in range(row.size):
+                    row[k] += a * of_a[k] + b * of_b[k] + c * of_c[k] + d * of_d[k]
+            for j in range(whole, stop):
+                a, of_a = g[n, j], w[j * pieces + winner[n, j]]
+                for k in range(row.size):
+                    row[k] += a * of_a[k]
+
+
+@compiled
+def winner_weight_grad(g, winner, x, pieces, block, out):
+    out[:] = 0
+    for start in range(0, g.shape[1], block):
+        for n in range(g.shape[0]):
+            source = x[n]
+            for j in range(start, min(start + block, g.shape[1])):
+                a, row = g[n, j], out[j * pieces + winner[n, j]]
+                for k in range(row.size):
+                    row[k] += a * source[k]
+
+
+@compiled
 def column_sums(x, part, total):
     for start in range(0, x.shape[0], STRETCH):
         part[:] = 0

@@ -6,6 +6,7 @@ no second copy of what went in.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +16,9 @@ from ..parallel import BLOCK, constant, scratch
 
 #: Elements that a row of a matrix should have: an inner loop of 32 would cost more in its overhead than in its work.
 ROW = 4096
+
+#: Pieces of a dense maxout layer from which its gradient is left to the winners (`winners.py`): never, with NumPy.
+WINNERS: float = math.inf
 
 #: Elements that `column_sums` adds up in the array's own precision before it goes on in float64.
 SUM_BLOCK = 131_072
@@ -111,6 +115,27 @@ def maxout_grad(
             g *= 1 / (1 - rate)
         for piece in range(pieces):
             np.multiply(g, winner[here] == piece, out=groups[here, piece])
+
+
+def _spread(g: np.ndarray, winner: np.ndarray, pieces: int) -> np.ndarray:
+    out = np.empty((g.size, pieces), g.dtype)
+    maxout_grad(g.reshape(-1), winner.reshape(-1), pieces, None, 0.0, out)
+    return out.reshape(len(g), -1)
+
+
+def winner_sums(g: np.ndarray, winner: np.ndarray, pieces: int, total: np.ndarray) -> None:
+    """total: (J * pieces,) += the sum over n of g: (N, J), each at its winner: (N, J)."""
+    total += _spread(g, winner, pieces).sum(axis=0, dtype=total.dtype)
+
+
+def winner_input_grad(g: np.ndarray, winner: np.ndarray, w: np.ndarray, pieces: int, out: np.ndarray) -> None:
+    """out: (N, C) <- g: (N, J), each at its winner: (N, J), times w: (J * pieces, C)."""
+    np.matmul(_spread(g, winner, pieces), w, out=out)
+
+
+def winner_weight_grad(g: np.ndarray, winner: np.ndarray, x: np.ndarray, pieces: int, out: np.ndarray) -> None:
+    """out: (J * pieces, C) <- the transpose of g: (N, J), each at its winner: (N, J), times x: (N, C)."""
+    np.matmul(_spread(g, winner, pieces).T, x, out=out)
 
 
 def drop(y: np.ndarray, keep: np.ndarray, rate: float) -> None:

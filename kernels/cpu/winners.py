@@ -1,0 +1,83 @@
+"""The gradient behind maxout of a dense layer, kept as what its winners get: of `pieces` numbers one is not zero.
+
+    gx[n, c] = sum_j g[n, j] w[o(n, j), c]         o(n, j) = j * pieces + winner[n, j]
+    gw[o, c] = sum g[n, j] x[n, c]                 over all n, j with o(n, j) = o
+    gb[o]    = sum g[n, j]                         over the same
+
+Written out it would be `pieces` times as large, and so would be the work of both products. Compiled loops over the
+winners alone do fewer numbers at a time than a matrix product, but from a few pieces on they are done first. They add
+in the order of the index, whatever the threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import passes
+from .epilogue import Epilogue
+from .parallel import LARGE, later, split
+
+
+class Winners:
+    """Stands for an array of `shape`, (N, 1, 1, J * pieces), with `g` at the winners and zeros elsewhere.
+
+    g        (N, 1, 1, J)
+    winner   (N, 1, 1, J) uint8; for K cotangents, of which every one has the same, (N / K, 1, 1, J)
+    """
+
+    array_module = np
+
+    def __init__(self, g: np.ndarray, winner: np.ndarray, pieces: int):
+        self.g, self.pieces = g, pieces
+        self.winner = winner if len(winner) == len(g) else np.concatenate([winner] * (len(g) // len(winner)))
+        self.shape = (*g.shape[:3], g.shape[3] * pieces)
+        self.dtype = g.dtype
+        self._table = g.reshape(len(g), -1), self.winner.reshape(len(g), -1)
+
+    def __len__(self) -> int:
+        return len(self.g)
+
+    def __getitem__(self, rows: slice) -> Winners:
+        return Winners(self.g[rows], self.winner[rows], self.pieces)
+
+    def weighed(self, weights: np.ndarray) -> Winners:
+        """Every row times a number of its own, (N, 1, 1, 1)."""
+        return Winners(self.g * weights, self.winner, self.pieces)
+
+    def sums(self) -> np.ndarray:
+        """Over all rows, (J * pieces,): the gradient of a bias."""
+        total = np.zeros(self.shape[3])
+        passes.winner_sums(*self._table, self.pieces, total)
+        return total.astype(self.dtype)
+
+    def input_grad(self, epilogue: Epilogue, w_rows: np.ndarray) -> None:
+        """w_rows: (J * pieces, C); the product, (N, C), with its epilogue."""
+        g, winner = self._table
+        channels = w_rows.shape[1]
+
+        def share(start: int, stop: int, part: int) -> None:
+            rows = slice(start, stop)
+            out = epilogue.target(rows, channels)
+            passes.winner_input_grad(g[rows], winner[rows], w_rows, self.pieces, out.reshape(-1, channels))
+            epilogue.finish(out, rows, part)
+
+        split(share, len(g), work=g.size * channels / 4)
+
+    def weight_grad(self, x: np.ndarray, *, wait: bool) -> np.ndarray:
+        """x: (N, 1, 1, C) -> gw: (J * pieces, C).
+
+        wait   for it; else it may be left to another thread until `settle`
+        """
+        (g, winner), x_rows = self._table, x.reshape(len(x), -1)
+        gw = np.empty((self.shape[3], x_rows.shape[1]), g.dtype)
+
+        def share(start: int, stop: int, _part: int) -> None:
+            mine = gw[start * self.pieces : stop * self.pieces]
+            passes.winner_weight_grad(g[:, start:stop], winner[:, start:stop], x_rows, self.pieces, mine)
+
+        work = g.size * x_rows.shape[1] / 4
+        if wait or work >= LARGE:
+            split(share, g.shape[1], work=work)
+        else:
+            later(lambda: share(0, g.shape[1], 0), work=work)
+        return gw
