@@ -41,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     cli.add_argument("run", metavar="RUN", type=Path, help="a run folder (its newest checkpoint) or a checkpoint")
     cli.add_argument("--seed", metavar="N", type=whole(0), default=0, help="of all choices and draws (0)")
     cli.add_argument("--data", metavar="DIR", help="the data set's folder (default: where the run found it)")
-    cli.add_argument("--out", metavar="DIR", type=Path, help="folder for results and features (default: the run's)")
+    cli.add_argument(
+        "-o", "--out", metavar="DIR", type=Path, help="folder for results and features (default: the run's)"
+    )
     cli.add_argument("--threads", metavar="N", type=whole(1, 4096), help="CPU threads (default all cores)")
     cli.add_argument("--quiet", action="store_true", help="no progress")
 

@@ -36,7 +36,12 @@ def _parser() -> argparse.ArgumentParser:
     cli.add_argument("--seed", metavar="N", type=whole(0), default=0, help="of the codes' noise (0)")
     cli.add_argument("--data", metavar="DIR", help="the data set's folder (default: where the run found it)")
     cli.add_argument(
-        "--out", metavar="FILE.png", type=Path, default=Path("interpolations.png"), help="default interpolations.png"
+        "-o",
+        "--out",
+        metavar="FILE.png",
+        type=Path,
+        default=Path("interpolations.png"),
+        help="default interpolations.png",
     )
     cli.add_argument(
         "--animate",

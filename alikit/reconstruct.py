@@ -41,7 +41,12 @@ def _parser() -> argparse.ArgumentParser:
     cli.add_argument("--seed", metavar="N", type=console.whole(0), default=0, help="of the codes' noise (0)")
     cli.add_argument("--data", metavar="DIR", help="the data set's folder (default: where the run found it)")
     cli.add_argument(
-        "--out", metavar="FILE.png", type=Path, default=Path("reconstructions.png"), help="default reconstructions.png"
+        "-o",
+        "--out",
+        metavar="FILE.png",
+        type=Path,
+        default=Path("reconstructions.png"),
+        help="default reconstructions.png",
     )
     cli.add_argument("--threads", metavar="N", type=console.whole(1, 4096), help="CPU threads (default all cores)")
     return cli

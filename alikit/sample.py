@@ -43,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     cli.add_argument("--data", metavar="DIR", help="--nearest: the data set's folder (default: where the run found it)")
     given.add_options(cli, sheets=True)
     cli.add_argument("--seed", metavar="N", type=console.whole(0), default=0, help="of the codes (0)")
-    cli.add_argument("--out", metavar="FILE.png", type=Path, default=Path("samples.png"), help="default samples.png")
+    cli.add_argument(
+        "-o", "--out", metavar="FILE.png", type=Path, default=Path("samples.png"), help="default samples.png"
+    )
     cli.add_argument("--threads", metavar="N", type=console.whole(1, 4096), help="CPU threads (default all cores)")
     return cli
 

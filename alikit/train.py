@@ -129,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     machine.add_argument("--threads", metavar="N", type=whole(1, 4096), help="CPU threads (default all cores)")
 
     run = cli.add_argument_group("run")
-    run.add_argument("--out", metavar="DIR", type=Path, help="run folder (default runs/<number>-<set>)")
+    run.add_argument("-o", "--out", metavar="DIR", type=Path, help="run folder (default runs/<number>-<set>)")
     run.add_argument(
         "--resume",
         metavar="PATH",

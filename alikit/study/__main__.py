@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--jobs", metavar="N", type=whole(1, 4096), help="runs side by side, a thread each (all cores)")
     run.add_argument("--checkpoint-every", metavar="N", type=whole(1), default=1000, help="steps (1,000)")
     run.add_argument(
-        "--out", metavar="DIR", type=Path, help="default studies/mixture, with --best studies/mixture-best"
+        "-o", "--out", metavar="DIR", type=Path, help="default studies/mixture, with --best studies/mixture-best"
     )
     run.add_argument("--no-figure", action="store_true", help="tables only; needs no matplotlib")
     run.add_argument("--report", action="store_true", help="train nothing: report on the runs that are finished")

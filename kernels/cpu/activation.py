@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..arrays import LINEAR, Activation, Dropout, check_activation, check_bias, check_contiguous, check_dropout, stacked
+from ..arrays import LINEAR, Activation, Dropout
+from ..checks import check_activation, check_bias, check_contiguous, check_dropout, stacked
 from . import passes
 from .masks import keep_mask
 from .parallel import split

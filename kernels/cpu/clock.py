@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..arrays import check_record
+from ..checks import check_record
 
 
 def record_step(

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import LINEAR, Activation, Dropout, NormState, check_contiguous, check_conv, check_precision
+from ..arrays import LINEAR, Activation, Dropout, NormState
+from ..checks import check_contiguous, check_conv, check_precision
 from .epilogue import Epilogue, Extra, Riders
 from .parallel import LARGE, later, scratch, split, threads
 from .patches import im2col

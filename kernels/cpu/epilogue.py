@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import LINEAR, Activation, Dropout, NormState, check_epilogue
+from ..arrays import LINEAR, Activation, Dropout, NormState
+from ..checks import check_epilogue
 from . import passes
 from .masks import cotangents, keep_mask
 from .moments import Moments, merge_moments

@@ -11,7 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..arrays import Dropout, check_dropout, check_join
+from ..arrays import Dropout
+from ..checks import check_dropout, check_join
 from . import passes
 from .masks import cotangents, keep_mask
 from .parallel import split

@@ -23,7 +23,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..arrays import AdversarialLosses, ClassLosses, check_class_losses
+from ..arrays import AdversarialLosses, ClassLosses
+from ..checks import check_class_losses
 
 
 def adversarial_losses(logits: np.ndarray) -> AdversarialLosses:

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..arrays import Activation, Dropout, NormState, check_activation, check_contiguous, check_dropout, stacked
+from ..arrays import Activation, Dropout, NormState
+from ..checks import check_activation, check_contiguous, check_dropout, stacked
 from . import passes
 from .masks import keep_mask
 from .moments import moments_of

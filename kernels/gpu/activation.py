@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from .. import device
-from ..arrays import Activation, Array, Dropout, check_activation, check_bias, check_dropout, stacked
+from ..arrays import Activation, Array, Dropout
+from ..checks import check_activation, check_bias, check_dropout, stacked
 from ..launch import Int64, Work, launch
 from .activation_kernels import activation_grad_kernel, activation_kernel, dropout_kernel, scale_rows_kernel
 from .philox import dropout_arguments

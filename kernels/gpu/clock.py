@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..arrays import check_record
+from ..checks import check_record
 from ..launch import Work, jit, launch, tl
 
 

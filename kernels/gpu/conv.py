@@ -18,7 +18,8 @@ from dataclasses import replace
 from typing import Any
 
 from .. import device, tiles
-from ..arrays import LINEAR, Activation, Array, Dropout, Normalised, NormState, check_conv
+from ..arrays import LINEAR, Activation, Array, Dropout, Normalised, NormState
+from ..checks import check_conv
 from ..launch import Work, arch, launch
 from .conv_ending import Ending
 from .conv_kernels import conv_backward, conv_weight, conv_window

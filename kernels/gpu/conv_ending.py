@@ -8,15 +8,8 @@ from typing import Any
 import numpy as np
 
 from .. import device
-from ..arrays import (
-    LINEAR,
-    Activation,
-    Array,
-    Dropout,
-    NormState,
-    check_contiguous,
-    check_epilogue,
-)
+from ..arrays import LINEAR, Activation, Array, Dropout, NormState
+from ..checks import check_contiguous, check_epilogue
 from .conv_shapes import Epilogue, Windows
 from .philox import dropout_arguments
 from .table import ceil_div

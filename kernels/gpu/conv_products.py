@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .. import device
-from ..arrays import Array, check_precision
+from ..arrays import Array
+from ..checks import check_precision
 from ..launch import mode
 from .conv_axes import Axis, adjoint_axis, forward_axis
 from .conv_shapes import WeightProduct, Windows

@@ -11,7 +11,8 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from .. import device
-from ..arrays import Array, Dropout, check_dropout, check_join
+from ..arrays import Array, Dropout
+from ..checks import check_dropout, check_join
 from ..launch import Work, launch
 from . import activation
 from .join_kernels import join_columns_kernel, join_rows_kernel, split_columns_kernel

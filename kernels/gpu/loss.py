@@ -16,7 +16,8 @@ K logits a row: the formulas of the twin in `cpu/loss.py` (method 1.7), each row
 from __future__ import annotations
 
 from .. import device
-from ..arrays import AdversarialLosses, Array, ClassLosses, check_class_losses
+from ..arrays import AdversarialLosses, Array, ClassLosses
+from ..checks import check_class_losses
 from ..launch import Work, jit, launch, tl
 
 BLOCK = 1024  # pairs at a time

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from .. import device
-from ..arrays import Activation, Array, Dropout, Normalised, check_activation, check_dropout, stacked
+from ..arrays import Activation, Array, Dropout, Normalised
+from ..checks import check_activation, check_dropout, stacked
 from ..launch import Work, launch
 from .norm_kernels import moments_kernel, norm_grad_kernel, norm_grad_sums_kernel, normalise_kernel, statistics_kernel
 from .philox import dropout_arguments
