@@ -45,11 +45,11 @@ def grad(
     if gys is not None and len(gys) != len(losses):
         raise ValueError(f"grad: {len(losses)} losses but {len(gys)} upstream gradients")
     order = topological(losses)
+    seeds = [_seed(loss, None if gys is None else gys[i]) for i, loss in enumerate(losses)]
     results = []
     for i, (loss, tensors) in enumerate(zip(losses, wrt, strict=True)):
         last = not retain and i == len(losses) - 1
-        seed = _seed(loss, None if gys is None else gys[i])
-        results.append(Walk(order, loss, tensors).run(seed, release=last))
+        results.append(Walk(order, loss, tensors).run(seeds[i], release=last))
     settle()
     return results
 
@@ -116,7 +116,7 @@ class Walk:
         release  whether the whole graph behind the loss is released
         prepare  called with each node before its backward; the nodes passed are then released
 
-        Gradients of weights may have been left to other threads: until `settle` they may not be there.
+        Gradients of weights may have been left to other threads: until `backend.settle` they may not be there.
         """
         self.slots[self.loss.creator] = _slot(self.loss.creator, self.loss.index, seed)
         try:
@@ -167,7 +167,8 @@ class Walk:
             elif slot[index] is None:
                 slot[index] = gx
             else:  # never in place: the array may be another slot's too
-                settle()  # it may be a weight's gradient that another thread is still at
+                if isinstance(creator, Leaf):
+                    settle()  # it may be a weight's gradient that another thread is still at
                 slot[index] = added(slot[index], gx)
         node.needs, node.row_weights, node.folds = everything, None, ()
 

@@ -31,7 +31,8 @@ def row_grad(
 
     Returns the gradients of the parameters, and u for the inputs: whoever has another loss weighs their rows
     (`scale_rows`). What lies behind the inputs is kept for a walk on from there, the rest of the graph is released.
-    Gradients of weights that were left to other threads (`partials`) are there once the walk on is done, or `settle`.
+    Gradients of weights that were left to other threads (`partials`) are there after a `grad` from there on, or
+    `backend.settle`.
     ValueError where a parameter belongs to a Function that cannot weigh rows.
     """
     leaves = {p.creator for p in parameters}

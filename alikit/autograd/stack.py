@@ -28,7 +28,7 @@ def stack_grad(
 
     Returns both lists of gradients; None where y does not depend on one. What lies behind the inputs is kept for a walk
     on from there, the rest of the graph is released. Gradients of weights that were left to other threads (`partials`)
-    are there once the walk on is done, or `settle`.
+    are there after a `grad` from there on, or `backend.settle`.
     ValueError where a Function on the way takes one cotangent only.
     """
     if tuple(gys.shape[1:]) != tuple(y.shape):

@@ -91,7 +91,7 @@ class Convolution(Function):
             winner=self.extra if self.options.activation.name == "maxout" else None,
             bias_shape=self.b.shape if need_b else None,
             dropout=self.options.dropout,
-            deferred=not self.options.transposed and self.x.shape[1:3] == self.w.shape[1:3] == (1, 1),
+            deferred=not self.options.transposed and self.x.shape[1:3] == (1, 1),
         )
 
     def _bias_grad(self, gy: Any) -> Any:
@@ -164,7 +164,8 @@ def conv2d(
     dropout    of y, element by element; not together with moments
     precision  of the products: "fp32", on a GPU also "tf32" and "bf16"
     dtype      of y, where it differs from x's
-    partials   the weight gradient is left as partial sums, (S, O, kH, kW, C), for Adam to add; on the CPU S is 1
+    partials   the weight gradient is left as partial sums, (S, O, kH, kW, C), for Adam to add; on the CPU S is 1, and
+               another thread may fill it until `grad` is done
 
     Returns y: (N, Ho, Wo, O / pieces) and, if `moments`, (mean, biased variance) of y as arrays, else None.
     """

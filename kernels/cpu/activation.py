@@ -75,18 +75,19 @@ def bias_activation_grad(
     Returns gx: (K N, H, W, C), gy itself where nothing is done to it, and of the first cotangent gbias of `bias_shape`,
     or None.
     """
-    if isinstance(gy, Winners):  # they are behind their maxout already
-        return gy, None if bias_shape is None else gy.sums().reshape(bias_shape)
+    if isinstance(gy, Winners):
+        return _of_winners(gy, activation, bias_shape, dropout)
     count, n = stacked("bias_activation_grad", gy.shape, y.shape), len(y)
     if activation.name == "maxout" and (winner is None or winner.shape != y.shape):
         raise ValueError(f"bias_activation_grad: maxout needs its winners, of shape {y.shape}")
     check_dropout("bias_activation_grad", dropout)
     shape = (*gy.shape[:-1], gy.shape[-1] * activation.pieces)
     check_bias("bias_activation_grad", bias_shape, shape)
+    dense = activation.pieces >= passes.WINNERS and gy.shape[1:3] == (1, 1)
+    if deferred and winner is not None and dense:
+        return _left_to_winners(gy, winner, activation.pieces, bias_shape, dropout)
     same = activation == LINEAR and dropout is None
     gx = gy if same else np.empty(shape, gy.dtype)
-    if deferred and activation.name == "maxout" and winner is not None and activation.pieces >= passes.WINNERS:
-        return _winners(gy, winner, activation.pieces, bias_shape, dropout)
     keep = keep_mask(dropout, y.size).reshape(y.shape) if dropout else None
     sums: dict[int, np.ndarray] = {}
 
@@ -108,13 +109,24 @@ def bias_activation_grad(
     return gx, sum((sums[part] for part in range(1, parts)), sums[0]) if bias_shape is not None else None
 
 
-def _winners(
+def _left_to_winners(
     gy: np.ndarray, winner: np.ndarray, pieces: int, bias_shape: tuple[int, ...] | None, behind: Dropout | None
 ) -> tuple[Winners, np.ndarray | None]:
+    gy = np.ascontiguousarray(gy)
     if behind is not None:  # every cotangent meets the same mask
         gy = np.concatenate([dropout(part, behind) for part in np.split(gy, len(gy) // len(winner))])
     gx = Winners(gy, winner, pieces)
     return gx, None if bias_shape is None else gx[: len(winner)].sums().reshape(bias_shape)
+
+
+def _of_winners(
+    gy: Winners, activation: Activation, bias_shape: tuple[int, ...] | None, behind: Dropout | None
+) -> tuple[Winners, np.ndarray | None]:
+    """They are behind their maxout already: a bias is all that is left."""
+    if activation != LINEAR or behind is not None:
+        raise ValueError("bias_activation_grad: gy is left to winners: wanted no activation and no dropout")
+    check_bias("bias_activation_grad", bias_shape, gy.shape)
+    return gy, None if bias_shape is None else gy.sums().reshape(bias_shape)
 
 
 def _bias_grad(gx: np.ndarray, bias_shape: tuple[int, ...]) -> np.ndarray:
@@ -151,10 +163,10 @@ def scale_rows(x: np.ndarray | Winners, weights: np.ndarray) -> np.ndarray | Win
 
     Returns an array like x.
     """
+    if isinstance(x, Winners):
+        return Winners(np.asarray(scale_rows(x.g, weights)), x.winner, x.pieces)
     if weights.size != len(x) or len(weights) != len(x):
         raise ValueError(f"scale_rows: weights have shape {weights.shape}, wanted a number for each row of x {x.shape}")
-    if isinstance(x, Winners):
-        return x.weighed(weights)
     y = np.empty_like(x)
     factors = weights.reshape(-1, *(1,) * (x.ndim - 1))
 

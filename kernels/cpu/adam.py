@@ -4,7 +4,7 @@
     theta <- theta - a_t m / (sqrt(v) + eps),   a_t = a sqrt(1 - b2^t) / (1 - b1^t)
 
 eps stands beside the *uncorrected* sqrt(v) (method 3.1), unlike in most libraries. All passes run on blocks that
-stay in cache, one gradient after the other and where it lies.
+stay in cache, gradient by gradient, each read where it lies.
 """
 
 from __future__ import annotations

@@ -111,6 +111,7 @@ def _input_grad(
     n, o = len(gy), len(w)
     shape = (n, *size, *w.shape[3:])
     oh, ow = check_conv("conv2d_input_grad", shape, w.shape, gy.shape, stride)
+    _check_winners("conv2d_input_grad", gy, size == (1, 1))
     epilogue = Epilogue("conv2d_input_grad", shape, gy.dtype, riders)
     w_rows = w.reshape(o, -1)
     if isinstance(gy, Winners):
@@ -147,6 +148,7 @@ def conv2d_weight_grad(
     check_contiguous("conv2d_weight_grad", x=x)
     n, o, k = len(x), shape[0], math.prod(shape[1:])
     shape = (1, *shape) if partials else shape
+    _check_winners("conv2d_weight_grad", gy, x[0].size == k)
     if isinstance(gy, Winners):
         return gy.weight_grad(x, wait=not partials).reshape(shape)
     gy_rows = gy.reshape(-1, o)
@@ -175,6 +177,11 @@ def conv2d_weight_grad(
 
     parts = by_images(chunk, n, oh * ow * k * x.itemsize, n * oh * ow * (k * o / 8 + 2 * k))
     return sum((sums[part] for part in range(1, parts)), sums[0]).reshape(shape)
+
+
+def _check_winners(name: str, gy: np.ndarray | Winners, fits: bool) -> None:
+    if isinstance(gy, Winners) and not fits:
+        raise ValueError(f"{name}: gy {gy.shape} is left to winners: wanted a dense layer")
 
 
 def conv2d_backward(
@@ -206,6 +213,7 @@ def conv2d_backward(
         raise ValueError(f"conv2d_backward: gy {gy.shape} has {len(gy)} rows, wanted {len(x)} or a multiple, as x has")
     if rows is not None and through is not None:
         raise ValueError("conv2d_backward: a gradient that passes through a norm has all its rows")
+    _check_winners("conv2d_backward", gy, not transposed)
     of_x: Any
     of_x, first = gy if rows is None else gy[rows], gy[: len(x)]
     pair: tuple[Any, Any] = (first, x) if transposed else (x, first)

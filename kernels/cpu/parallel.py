@@ -6,7 +6,7 @@ threads would leave every copy and elementwise pass to one core. Shares are stat
 so the same thread count gives the same bytes.
 
 A product of small matrices gains little by being split: it is half done before the other thread is awake. Where nobody
-waits for it, as for a weight's gradient while a walk goes on, it is left to another thread as a whole (`later`).
+waits for it, as for a weight's gradient while walks go on, it is left to another thread as a whole (`later`).
 
 Fresh temporaries of tens of megabytes cost more in page faults than the product that fills them; `scratch` keeps one
 growing buffer for each thread and name instead.
@@ -25,18 +25,22 @@ _local = threading.local()
 
 
 class _Left:
-    """A job that was left to a worker, what came of it, and whether it is done: waiting twice does no harm."""
+    """A job that was left to a worker, what came of it, and whether it is done: waiting twice does no harm. Once
+    done it is forgotten, and with it the arrays that it read."""
 
     def __init__(self, job: Callable[[], object]):
-        self.job, self.ended = job, threading.Event()
+        self.job: Callable[[], object] | None = job
+        self.ended = threading.Event()
         self.error: BaseException | None = None
 
     def __call__(self, *_share: int) -> None:
         try:
-            self.job()
+            if self.job is not None:
+                self.job()
         except BaseException as error:
             self.error = error
         finally:
+            self.job = None
             self.ended.set()
 
 
@@ -144,7 +148,8 @@ def split(fn: Callable[[int, int, int], object], count: int, *, work: float = fl
 
 
 def later(job: Callable[[], object], *, work: float) -> None:
-    """Leaves a job to another thread, if there is one and it is worth it, until `settle`, which raises its errors.
+    """Leaves a job to another thread, if there is one and it is worth it, until `settle`, which raises its errors; so
+    does a `split` that waits for it.
 
     What the job reads must stay as it is until then.
     """

@@ -6,7 +6,8 @@
 
 Written out it would be `pieces` times as large, and so would be the work of both products. Compiled loops over the
 winners alone do fewer numbers at a time than a matrix product, but from a few pieces on they are done first. They add
-in the order of the index, whatever the threads.
+in an order that the shapes decide, whatever the threads. A weight that is not finite reaches gx where its piece won,
+whereas written out it would meet all the zeros.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from .parallel import LARGE, later, split
 class Winners:
     """Stands for an array of `shape`, (N, 1, 1, J * pieces), with `g` at the winners and zeros elsewhere.
 
-    g        (N, 1, 1, J)
+    g        (N, 1, 1, J), contiguous
     winner   (N, 1, 1, J) uint8; for K cotangents, of which every one has the same, (N / K, 1, 1, J)
+
+    The loops check no bounds: whoever calls for a product sees that the shapes fit.
     """
 
     array_module = np
@@ -39,10 +42,6 @@ class Winners:
 
     def __getitem__(self, rows: slice) -> Winners:
         return Winners(self.g[rows], self.winner[rows], self.pieces)
-
-    def weighed(self, weights: np.ndarray) -> Winners:
-        """Every row times a number of its own, (N, 1, 1, 1)."""
-        return Winners(self.g * weights, self.winner, self.pieces)
 
     def sums(self) -> np.ndarray:
         """Over all rows, (J * pieces,): the gradient of a bias."""
@@ -64,7 +63,7 @@ class Winners:
         split(share, len(g), work=g.size * channels / 4)
 
     def weight_grad(self, x: np.ndarray, *, wait: bool) -> np.ndarray:
-        """x: (N, 1, 1, C) -> gw: (J * pieces, C).
+        """x: (N, ...), C numbers a row -> gw: (J * pieces, C).
 
         wait   for it; else it may be left to another thread until `settle`
         """

@@ -7,11 +7,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from alikit import ops
-from alikit.autograd import Function, Tensor, grad
 from alikit.kernels.cpu import conv, parallel
-from alikit.kernels.cpu.adam import adam_step
-from alikit.kernels.cpu.parallel import later, set_threads, settle, split, threads
+from alikit.kernels.cpu.parallel import set_threads, split, threads
 
 
 @pytest.fixture(autouse=True)
@@ -161,114 +158,3 @@ def test_scratch_belongs_to_its_thread() -> None:
 
     split(ask, 2)
     assert not np.shares_memory(buffers[0], buffers[1])
-
-
-def test_what_is_left_to_another_thread_is_there_after_settling() -> None:
-    set_threads(2)
-    go, ran_on = threading.Event(), []
-
-    def job() -> None:
-        go.wait(10)
-        ran_on.append(threading.get_ident())
-
-    later(job, work=parallel.SMALL)
-    assert ran_on == []  # the caller has gone on
-    go.set()
-    settle()
-    settle()
-    assert len(ran_on) == 1
-    assert ran_on[0] != threading.get_ident()
-
-
-@pytest.mark.parametrize(("workers", "work"), [(1, float("inf")), (2, parallel.SMALL / 8)])
-def test_what_is_not_worth_it_is_done_at_once(workers: int, work: float) -> None:
-    set_threads(workers)
-    ran_on = []
-    later(lambda: ran_on.append(threading.get_ident()), work=work)
-    assert ran_on == [threading.get_ident()]
-
-
-def test_an_error_in_what_was_left_is_raised_once_and_by_settle() -> None:
-    set_threads(2)
-    done = []
-    later(lambda: 1 // 0, work=parallel.SMALL)
-    later(lambda: done.append(1), work=parallel.SMALL)
-    with pytest.raises(ZeroDivisionError):
-        settle()
-    assert done == [1]
-    settle()
-    assert len(shares(2)) == 2
-
-
-def test_small_work_is_split_among_the_others_and_large_work_waits() -> None:
-    """By sizes alone, so that the same thread count gives the same bytes."""
-    set_threads(3)
-    done: list[int] = []
-
-    def job() -> None:
-        time.sleep(0.02)
-        done.append(1)
-
-    later(job, work=parallel.SMALL)
-    assert len(shares(30, work=parallel.LARGE - 1)) == 2
-    assert len(shares(30, work=parallel.LARGE)) == 3
-    assert done == [1]
-
-
-def test_another_number_of_threads_loses_nothing() -> None:
-    set_threads(2)
-    done: list[int] = []
-    later(lambda: (time.sleep(0.02), done.append(1)), work=parallel.SMALL)
-    set_threads(3)
-    assert done == [1]
-
-
-@pytest.mark.parametrize("cotangents", [1, 2])
-def test_gradients_of_a_weight_that_are_still_computed_are_waited_for(
-    cotangents: int, monkeypatch: pytest.MonkeyPatch, stream: Callable
-) -> None:
-    """By the walk, at its end and, where two layers share a weight, where it adds up what each of them makes."""
-    monkeypatch.setattr(parallel, "SMALL", 4)
-    set_threads(2)
-    x, w = (stream(name).standard_normal((4, 1, 1, 4)).astype(np.float32) for name in "xw")
-    weight, leave = Tensor(w, requires_grad=True), parallel._Pool.leave
-    monkeypatch.setattr(parallel._Pool, "leave", lambda pool, job: leave(pool, lambda: (time.sleep(0.05), job())))
-    y = Tensor(x)
-    for _ in range(cotangents):
-        y = ops.conv2d(y, weight, partials=True)[0]
-    ((found,),) = grad([ops.sum(y)], [[weight]])
-    g = found.reshape(4, 4).copy()
-    wanted = np.ones((4, 4)) @ x.reshape(4, 4)
-    if cotangents == 2:
-        whole = w.reshape(4, 4).astype(float)
-        inner = x.reshape(4, 4) @ whole.T
-        wanted = np.ones((4, 4)) @ inner + (np.ones((4, 4)) @ whole).T @ x.reshape(4, 4)
-    np.testing.assert_allclose(g, wanted, rtol=1e-4, atol=1e-5)
-
-
-def test_adam_waits_for_gradients(monkeypatch: pytest.MonkeyPatch, stream: Callable) -> None:
-    monkeypatch.setattr(parallel, "SMALL", 4)
-    set_threads(2)
-    x, gy = (stream(name).standard_normal((4, 1, 1, 4)).astype(np.float32) for name in ("x", "gy"))
-    later(lambda: time.sleep(0.05), work=parallel.SMALL)
-    gw = conv.conv2d_weight_grad(x, gy, (1, 1), partials=True)
-    p, m, v = np.zeros((3, 16), np.float32)
-    adam_step([gw], out=p, out_m=m, out_v=v, step=1, lr=1.0, beta1=0.0, beta2=0.0, eps=1.0)
-    np.testing.assert_allclose(m.reshape(4, 4), gy.reshape(4, 4).T @ x.reshape(4, 4), rtol=1e-4, atol=1e-5)
-
-
-def test_a_walk_that_fails_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_threads(2)
-
-    class Fails(Function):
-        def forward(self, x: np.ndarray) -> np.ndarray:
-            return x
-
-        def backward(self, gy: np.ndarray) -> np.ndarray:
-            later(lambda: time.sleep(0.02), work=parallel.SMALL)
-            raise ZeroDivisionError
-
-    x = Tensor(np.ones(3), requires_grad=True)
-    with pytest.raises(ZeroDivisionError):
-        grad([ops.sum(Fails()(x))], [[x]])
-    assert not parallel._pool.left

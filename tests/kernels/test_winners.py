@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from alikit import ops
+from alikit.autograd import Tensor, grad
 from alikit.kernels.arrays import LINEAR, Activation, Counters, Dropout, NormState
 from alikit.kernels.cpu import passes
 from alikit.kernels.cpu.activation import apply_activation, bias_activation_grad, scale_rows
@@ -20,8 +22,8 @@ pytestmark = pytest.mark.usefixtures("splitting")
 
 
 @pytest.fixture(autouse=True)
-def left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever passes are in use."""
+def always_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where passes are NumPy's, which would write the gradient out."""
     monkeypatch.setattr(passes, "WINNERS", 4)
 
 
@@ -81,6 +83,56 @@ def test_through_the_norm_in_front(both: tuple, draw: Callable) -> None:
     norm = NormState(x, *(draw(name, CHANNELS) for name in ("gamma", "beta", "mean")), abs(draw("std", CHANNELS)), 0.2)
     for found, wanted in zip(*(conv2d_backward(x, gy, w, through=norm) for gy in both), strict=True):
         same(found, wanted, x.dtype)
+
+
+@pytest.mark.parametrize("shape", [(ROWS, 1), (ROWS,), (ROWS, 1, 1, 1)])
+def test_weights_of_rows_come_in_any_shape_and_dtype(both: tuple, draw: Callable, shape: tuple) -> None:
+    weights = draw("weights", *shape).astype(np.float64)
+    found, wanted = (scale_rows(gy[:ROWS], weights) for gy in both)
+    assert found.shape == wanted.shape
+    same(*(bias_activation_grad(gy, gy, LINEAR, bias_shape=wanted.shape[-1:])[1] for gy in (found, wanted)))
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 4])
+@pytest.mark.parametrize("size", [1, 3, 4])
+@pytest.mark.parametrize("layer", [ops.conv2d, ops.conv_transpose2d])
+def test_only_dense_layers_leave_it(
+    layer: Callable, size: int, kernel: int, draw: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a layer's kernel and image, its gradients are those of one that writes it out."""
+    transposed = layer is ops.conv_transpose2d
+    if kernel > size and not transposed:
+        return
+    outer, inner = (3, 2 * PIECES) if transposed else (2 * PIECES, 3)
+    arrays = draw("x", 2, size, size, 3), draw("w", outer, kernel, kernel, inner), draw("b", 2 * PIECES)
+    found = []
+    for pieces in (4, 100):
+        monkeypatch.setattr(passes, "WINNERS", pieces)
+        tensors = [Tensor(a, requires_grad=True) for a in arrays]
+        found.append(grad([ops.sum(layer(*tensors, activation=MAXOUT)[0])], [tensors])[0])
+    for one, other in zip(*found, strict=True):
+        same(one, other)
+
+
+def test_what_cannot_be_left_is_refused(both: tuple, draw: Callable) -> None:
+    winners = both[0][:ROWS]
+    w = draw("w", GROUPS * PIECES, 2, 2, CHANNELS)
+    with pytest.raises(ValueError, match=r"conv2d_input_grad: gy .* is left to winners: wanted a dense layer"):
+        conv2d_input_grad(winners, w, (2, 2))
+    with pytest.raises(ValueError, match=r"conv2d_backward: gy .* is left to winners"):
+        conv2d_backward(draw("x", ROWS, 1, 1, 3), winners, draw("v", 3, 1, 1, GROUPS * PIECES), transposed=True)
+    with pytest.raises(ValueError, match="wanted no activation and no dropout"):
+        bias_activation_grad(winners, winners, Activation("leaky_relu", 0.1))
+    with pytest.raises(ValueError, match="bias has shape"):
+        bias_activation_grad(winners, winners, LINEAR, bias_shape=(3,))
+
+
+def test_a_gradient_may_lie_anyhow(draw: Callable) -> None:
+    """As that of a sum does: one number for all."""
+    y, gy = draw("y", ROWS, 1, 1, GROUPS), np.broadcast_to(draw("gy", 1), (ROWS, 1, 1, GROUPS))
+    options = {"winner": np.zeros(y.shape, np.uint8), "dropout": Dropout(0.3, Counters(1, 2, 3)), "bias_shape": (45,)}
+    found, wanted = (bias_activation_grad(gy, y, MAXOUT, **options, deferred=deferred)[1] for deferred in (True, False))
+    same(found, wanted)
 
 
 def test_few_pieces_are_written_out(draw: Callable) -> None:

@@ -2,7 +2,8 @@
 
 Every loop releases the interpreter's lock and divides as NumPy does. Nothing may be reordered (no fast-math): an
 element is computed as in `plain`, and what is not a number stays visible (of maxout's gradient at the winner alone).
-Sums run over at most `STRETCH` rows in `part`, which has the array's own precision, then in float64. All scalars come
+Sums over rows run over at most `STRETCH` of them in `part`, which has the array's own precision, then in float64; those
+of products of winners, as a matrix product's, in the array's. All scalars come
 in the array's dtype: a bare 1.0 would be float64 and slow a loop down.
 """
 

@@ -17,7 +17,8 @@ from ..parallel import BLOCK, constant, scratch
 #: Elements that a row of a matrix should have: an inner loop of 32 would cost more in its overhead than in its work.
 ROW = 4096
 
-#: Pieces of a dense maxout layer from which its gradient is left to the winners (`winners.py`): never, with NumPy.
+#: Pieces of a dense maxout layer from which its gradient is left to the winners (`winners.py`): never, with NumPy. Its
+#: products are here to say what those of `fused` are.
 WINNERS: float = math.inf
 
 #: Elements that `column_sums` adds up in the array's own precision before it goes on in float64.
