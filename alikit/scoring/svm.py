@@ -169,6 +169,10 @@ def fit(x: np.ndarray, y: np.ndarray, c: float, seed: int) -> tuple[np.ndarray, 
     return coef, intercept, svm.classes_, bool(np.max(svm.n_iter_) < svm.max_iter)
 
 
+#: What `_spanned` was last asked for (by its hash), and what it found.
+_newest: tuple[bytes, np.ndarray, np.ndarray] | None = None
+
+
 def _spanned(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """x: (n, F) -> z: (n, n) and an orthonormal basis (F, n) with x = z basis^T, by a QR decomposition.
 
@@ -182,9 +186,6 @@ def _spanned(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         basis, r = np.linalg.qr(x.T.astype(np.float64))
         _newest = key, r.T, basis
     return _newest[1:]
-
-
-_newest: tuple[bytes, np.ndarray, np.ndarray] | None = None
 
 
 def predict(x: np.ndarray, coef: np.ndarray, intercept: np.ndarray, classes: np.ndarray) -> np.ndarray:

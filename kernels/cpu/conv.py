@@ -214,8 +214,8 @@ def conv2d_backward(
     if rows is not None and through is not None:
         raise ValueError("conv2d_backward: a gradient that passes through a norm has all its rows")
     _check_winners("conv2d_backward", gy, not transposed)
-    of_x: Any
-    of_x, first = gy if rows is None else gy[rows], gy[: len(x)]
+    of_x: Any = gy if rows is None else gy[rows]
+    first = gy[: len(x)]
     pair: tuple[Any, Any] = (first, x) if transposed else (x, first)
     # first, so that it may be at work while the other is computed
     gw = conv2d_weight_grad(*pair, w.shape[1:3], stride=stride, partials=partials)

@@ -1,5 +1,6 @@
 """The gradient behind a dense layer's maxout, left to its winners, means what it means written out."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from alikit import ops
 from alikit.autograd import Tensor, grad
 from alikit.kernels.arrays import LINEAR, Activation, Counters, Dropout, NormState
-from alikit.kernels.cpu import passes
+from alikit.kernels.cpu import passes, winners
 from alikit.kernels.cpu.activation import apply_activation, bias_activation_grad, scale_rows
 from alikit.kernels.cpu.conv import conv2d_backward, conv2d_input_grad, conv2d_weight_grad
 from alikit.kernels.cpu.parallel import settle
@@ -61,7 +62,9 @@ def test_gradients_of_input_weight_and_bias(both: tuple, draw: Callable) -> None
         same(*(bias_activation_grad(gy, gy, LINEAR, bias_shape=shape)[1] for gy in both))
 
 
-def test_rows_that_are_weighed(both: tuple, draw: Callable) -> None:
+@pytest.mark.parametrize("large", [0, math.inf], ids=["waited for", "left"])
+def test_rows_that_are_weighed(both: tuple, draw: Callable, large: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winners, "LARGE", large)
     x, weights = draw("x", ROWS, 1, 1, CHANNELS), draw("weights", ROWS, 1, 1, 1)
     first = [scale_rows(gy[:ROWS], weights) for gy in both]
     partial = [conv2d_weight_grad(x, gy, (1, 1), partials=True) for gy in first]
@@ -70,8 +73,9 @@ def test_rows_that_are_weighed(both: tuple, draw: Callable) -> None:
     same(*partial)
 
 
-@pytest.mark.parametrize("rows", [None, slice(1, 4)])
+@pytest.mark.parametrize("rows", [None, slice(1, 4), slice(-4, -1)])
 def test_both_gradients_at_once(both: tuple, draw: Callable, rows: slice | None) -> None:
+    """Rows of the first and of the last cotangent."""
     x, w = draw("x", ROWS, 1, 1, CHANNELS), draw("w", GROUPS * PIECES, 1, 1, CHANNELS)
     found, wanted = (conv2d_backward(x, gy, w, rows=rows) for gy in both)
     same(found[0], wanted[0])
@@ -115,16 +119,16 @@ def test_only_dense_layers_leave_it(
 
 
 def test_what_cannot_be_left_is_refused(both: tuple, draw: Callable) -> None:
-    winners = both[0][:ROWS]
+    left = both[0][:ROWS]
     w = draw("w", GROUPS * PIECES, 2, 2, CHANNELS)
     with pytest.raises(ValueError, match=r"conv2d_input_grad: gy .* is left to winners: wanted a dense layer"):
-        conv2d_input_grad(winners, w, (2, 2))
+        conv2d_input_grad(left, w, (2, 2))
     with pytest.raises(ValueError, match=r"conv2d_backward: gy .* is left to winners"):
-        conv2d_backward(draw("x", ROWS, 1, 1, 3), winners, draw("v", 3, 1, 1, GROUPS * PIECES), transposed=True)
+        conv2d_backward(draw("x", ROWS, 1, 1, 3), left, draw("v", 3, 1, 1, GROUPS * PIECES), transposed=True)
     with pytest.raises(ValueError, match="wanted no activation and no dropout"):
-        bias_activation_grad(winners, winners, Activation("leaky_relu", 0.1))
+        bias_activation_grad(left, left, Activation("leaky_relu", 0.1))
     with pytest.raises(ValueError, match="bias has shape"):
-        bias_activation_grad(winners, winners, LINEAR, bias_shape=(3,))
+        bias_activation_grad(left, left, LINEAR, bias_shape=(3,))
 
 
 def test_a_gradient_may_lie_anyhow(draw: Callable) -> None:
