@@ -21,6 +21,50 @@ from . import passes
 from .parallel import BLOCK, scratch, settle, split, threads
 
 
+class _Step:
+    """One player's step: its arrays, checked, and its share of the work; arguments as `adam_step` has them.
+
+    bounds  where in the flat buffers each gradient begins, and the end
+    norms   (threads, gradients) float64: squared norms, by the part of the work that found them
+    """
+
+    def __init__(
+        self,
+        grads: Sequence[np.ndarray],
+        out: np.ndarray,
+        out_m: np.ndarray,
+        out_v: np.ndarray,
+        step: int | np.ndarray,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+    ):
+        sizes = [g.size // len(g) if g.ndim == 5 else g.size for g in grads]
+        self.bounds = list(accumulate(sizes, initial=0))
+        if not (self.bounds[-1],) == out.shape == out_m.shape == out_v.shape:
+            found = f"{out.shape}, {out_m.shape} and {out_v.shape}"
+            raise ValueError(f"adam_step: {self.bounds[-1]} gradients for buffers of {found}")
+        t = int(step[2]) + 1 if isinstance(step, np.ndarray) else step
+        if t < 1:
+            raise ValueError(f"adam_step: step must be at least 1, found {t}")
+        rate = lr * math.sqrt(1 - beta2**t) / (1 - beta1**t)
+        self.grads, self.buffers, self.scalars = grads, (out, out_m, out_v), (rate, beta1, beta2, eps)
+        self.norms = np.zeros((threads(), len(grads)))
+
+    def share(self, start: int, stop: int, part: int) -> None:
+        """Elements [start, stop) of the buffers, block by block, each with the gradients that lie in it."""
+        for a in range(start, stop, BLOCK):
+            b = min(a + BLOCK, stop)
+            first, last = bisect_right(self.bounds, a) - 1, bisect_left(self.bounds, b)
+            stretches = [
+                _stretch(self.grads[i], max(a - self.bounds[i], 0), min(b, self.bounds[i + 1]) - self.bounds[i])
+                for i in range(first, last)
+            ]
+            p, m, v = (flat[a:b] for flat in self.buffers)
+            passes.adam(stretches, p, m, v, *self.scalars, self.norms[part, first:last])
+
+
 def adam_step(
     grads: Sequence[np.ndarray],
     *,
@@ -45,33 +89,9 @@ def adam_step(
 
     Returns (len(grads),) float64: the squared norm of each gradient; not finite where the gradient is not.
     """
-    sizes = [g.size // len(g) if g.ndim == 5 else g.size for g in grads]
-    bounds = list(accumulate(sizes, initial=0))
-    if not (bounds[-1],) == out.shape == out_m.shape == out_v.shape:
-        found = f"{out.shape}, {out_m.shape} and {out_v.shape}"
-        raise ValueError(f"adam_step: {bounds[-1]} gradients for buffers of {found}")
-    t = int(step[2]) + 1 if isinstance(step, np.ndarray) else step
-    if t < 1:
-        raise ValueError(f"adam_step: step must be at least 1, found {t}")
-    rate = lr * math.sqrt(1 - beta2**t) / (1 - beta1**t)
-    settle()
-    norms = np.zeros((threads(), len(grads)))
-
-    def share(start: int, stop: int, part: int) -> None:
-        for i in range(bisect_right(bounds, start) - 1, bisect_left(bounds, stop)):
-            first, last = max(bounds[i], start), min(bounds[i + 1], stop)
-            for a in range(first, last, BLOCK):
-                here = slice(a, min(a + BLOCK, last))
-                g = _stretch(grads[i], slice(here.start - bounds[i], here.stop - bounds[i]))
-                with np.errstate(all="ignore"):  # of this thread; the caller reports by name what is not finite
-                    norms[part, i] += np.dot(g, g)
-                    passes.adam(g, out[here], out_m[here], out_v[here], rate, beta1, beta2, eps)
-
-    split(share, out.size, work=10 * out.size, align=16)
-    for low, a, b in zip(out_low or (), bounds[:-1], bounds[1:], strict=out_low is not None):
-        if low is not None:
-            low[...] = out[a:b].reshape(low.shape)
-    return norms.sum(axis=0)
+    steps: Any = step if isinstance(step, np.ndarray) else [step]
+    players: dict[str, Any] = {"out": [out], "out_m": [out_m], "out_v": [out_v], "step": steps, "out_low": [out_low]}
+    return adam_steps([grads], **players, lr=[lr], beta1=[beta1], beta2=[beta2], eps=[eps])[0]
 
 
 def adam_steps(
@@ -91,17 +111,36 @@ def adam_steps(
 
     Returns for each player what `adam_step` returns.
     """
-    options = {"out": out, "out_m": out_m, "out_v": out_v, "lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps}
-    options |= {"out_low": out_low, "step": [step] * len(grads) if isinstance(step, np.ndarray) else step}
-    each: Any = zip(*options.values(), strict=True)
-    return [adam_step(g, **dict(zip(options, values, strict=True))) for g, values in zip(grads, each, strict=True)]
+    times = [step] * len(grads) if isinstance(step, np.ndarray) else step
+    given = zip(grads, out, out_m, out_v, times, lr, beta1, beta2, eps, strict=True)
+    steps = [_Step(*arguments) for arguments in given]
+    offsets = list(accumulate((flat.size for flat in out), initial=0))
+    settle()
+
+    def share(start: int, stop: int, part: int) -> None:
+        for one, begin, end in zip(steps, offsets[:-1], offsets[1:], strict=True):
+            if start < end and begin < stop:
+                one.share(max(start, begin) - begin, min(stop, end) - begin, part)
+
+    split(share, offsets[-1], work=10 * offsets[-1], align=16)
+    for one, low in zip(steps, out_low, strict=True):
+        _copy_low(one, low)
+    return [one.norms.sum(axis=0) for one in steps]
 
 
-def _stretch(g: np.ndarray, here: slice) -> np.ndarray:
+def _copy_low(step: _Step, copies: Sequence[np.ndarray | None] | None) -> None:
+    if copies is None:
+        return
+    for low, a, b in zip(copies, step.bounds[:-1], step.bounds[1:], strict=True):
+        if low is not None:
+            low[...] = step.buffers[0][a:b].reshape(low.shape)
+
+
+def _stretch(g: np.ndarray, start: int, stop: int) -> np.ndarray:
     """Elements of a gradient in C order, its partial sums added."""
     if g.ndim != 5:
-        return g.reshape(-1)[here]
-    parts = g.reshape(len(g), -1)[:, here]
+        return g.reshape(-1)[start:stop]
+    parts = g.reshape(len(g), -1)[:, start:stop]
     return sum(parts[1:], parts[0])
 
 

@@ -127,9 +127,17 @@ def test_norm(same: Callable, matrix: Callable, mask: Callable, shape: tuple, sl
         same("through", gy, x, output, *vectors, slope, keep, 0.3, np.empty_like(x), np.ones((2, shape[1])))
 
 
-def test_drop_and_adam(same: Callable, matrix: Callable, stream: Callable) -> None:
+def test_drop(same: Callable, matrix: Callable, stream: Callable) -> None:
     same("drop", matrix("y", 41), stream("keep").random(41) < 0.7, 0.3)
-    same("adam", matrix("g", 41), matrix("p", 41), matrix("m", 41), matrix("v", 41) ** 2, 1e-3, 0.5, 0.999, 1e-8)
+
+
+@pytest.mark.parametrize("sizes", [[41], [5, 1, 6000], [2, 3] * 9], ids=str)
+def test_adam(same: Callable, matrix: Callable, sizes: list[int]) -> None:
+    """Of fewer and more gradients than one call of the loop takes."""
+    grads = [matrix(f"g{i}", size) for i, size in enumerate(sizes)]
+    grads[-1] = np.broadcast_to(grads[-1][:1], sizes[-1:])  # to be read only, a number again and again
+    p, m, v = (matrix(name, sum(sizes)) for name in "pmv")
+    same("adam", grads, p, m, v**2, 1e-3, 0.5, 0.999, 1e-8, np.ones(len(sizes)))
 
 
 @pytest.mark.parametrize("name", ["activate", "normalise", "through"])

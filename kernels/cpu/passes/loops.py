@@ -1,7 +1,8 @@
 """The loops behind `fused`, compiled by Numba at their first call and kept on disk beside this file.
 
-Every loop releases the interpreter's lock and divides as NumPy does. Nothing may be reordered (no fast-math): an
-element is computed as in `plain`, and what is not a number stays visible (of maxout's gradient at the winner alone).
+Every loop releases the interpreter's lock and divides as NumPy does. Nothing may be reordered (no fast-math, except in
+a sum that is written as one): an element is computed as in `plain`, and what is not a number stays visible (of maxout's
+gradient at the winner alone).
 Sums over rows run over at most `STRETCH` of them in `part`, which has the array's own precision, then in float64; those
 of products of winners, as a matrix product's, in the array's. All scalars come
 in the array's dtype: a bare 1.0 would be float64 and slow a loop down.
@@ -16,7 +17,7 @@ from numba import njit
 
 compiled = njit(nogil=True, cache=True, error_model="numpy")
 
-STRETCH = 256
+STRETCH, NORM_STRETCH = 256, 4096
 
 
 @compiled
@@ -184,9 +185,31 @@ def norm_grad(g, x, mean, k0, k1, k2, out):
             out[i, j] = g[i, j] * k0[j] + ((x[i, j] - mean[j]) * k1[j] + k2[j])
 
 
+@njit(nogil=True, cache=True, fastmath={"reassoc"})
+def squared_norm(g):
+    total = g.dtype.type(0)
+    for i in range(g.size):
+        total += g[i] * g[i]
+    return total
+
+
 @compiled
-def adam(g, p, m, v, rate, beta1, rest1, beta2, rest2, eps):
-    for i in range(p.size):
+def adam_stretch(g, p, m, v, rate, beta1, rest1, beta2, rest2, eps):
+    for i in range(g.size):
         m[i] = m[i] * beta1 + g[i] * rest1
         v[i] = v[i] * beta2 + g[i] * g[i] * rest2
         p[i] -= m[i] / (np.sqrt(v[i]) + eps) * rate
+
+
+@compiled
+def adam(grads, p, m, v, start, rate, beta1, rest1, beta2, rest2, eps, norms):
+    """Returns where in p the last of the gradients ended."""
+    for k in range(norms.size):
+        g = grads[k]
+        for a in range(0, g.size, NORM_STRETCH):
+            part = g[a : a + NORM_STRETCH]
+            stop = start + part.size
+            norms[k] += squared_norm(part)
+            adam_stretch(part, p[start:stop], m[start:stop], v[start:stop], rate, beta1, rest1, beta2, rest2, eps)
+            start = stop
+    return start

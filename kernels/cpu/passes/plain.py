@@ -7,7 +7,7 @@ no second copy of what went in.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -235,9 +235,32 @@ def norm_grad(
 
 
 def adam(
+    grads: Sequence[np.ndarray],
+    p: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    rate: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    norms: np.ndarray,
+) -> None:
+    """Adam's update (`adam.py`) of a stretch of p, m and v, flat and changed, by gradients that fill it end to end.
+
+    norms   (len(grads),) float64, to which their squared norms are added
+    """
+    start = 0
+    with np.errstate(all="ignore"):  # of this thread; the caller reports by name what is not finite
+        for i, g in enumerate(grads):
+            here = slice(start, start + g.size)
+            norms[i] += np.dot(g, g)
+            _adam(g, p[here], m[here], v[here], rate, beta1, beta2, eps)
+            start += g.size
+
+
+def _adam(
     g: np.ndarray, p: np.ndarray, m: np.ndarray, v: np.ndarray, rate: float, beta1: float, beta2: float, eps: float
 ) -> None:
-    """Adam's update (`adam.py`) of a stretch of p, m and v, flat and changed, by its gradient g."""
     t = scratch("adam", g.shape, p.dtype)
     np.multiply(g, 1 - beta1, out=t)
     m *= beta1
