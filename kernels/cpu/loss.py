@@ -25,6 +25,8 @@ import numpy as np
 
 from ..arrays import AdversarialLosses, ClassLosses
 from ..checks import check_class_losses
+from . import passes
+from .passes.plain import softplus_terms
 
 
 def adversarial_losses(logits: np.ndarray) -> AdversarialLosses:
@@ -36,15 +38,9 @@ def adversarial_losses(logits: np.ndarray) -> AdversarialLosses:
     if rows == 0 or rows % 2 or logits.size != rows:
         raise ValueError(f"adversarial_losses: logits {logits.shape} must be (2M, 1, ...), data rows first")
     pairs = rows // 2
-    softplus, softplus_neg, prob, rest = _terms(logits)
-    glogits = np.empty((2, *logits.shape), logits.dtype)
-    np.divide(-rest[:pairs], pairs, out=glogits[0, :pairs])
-    np.divide(prob[pairs:], pairs, out=glogits[0, pairs:])
-    np.divide(prob[:pairs], pairs, out=glogits[1, :pairs])
-    np.divide(-rest[pairs:], pairs, out=glogits[1, pairs:])
-    up, down, probs = np.stack([softplus, softplus_neg, prob]).reshape(3, 2, pairs).mean(axis=2)
-    losses = [down[0] + up[1], up[0] + down[1], probs[0], probs[1]]
-    return AdversarialLosses(np.array(losses, logits.dtype), glogits)
+    losses, glogits = np.empty(4, logits.dtype), np.empty((2, *logits.shape), logits.dtype)
+    passes.adversarial(logits.reshape(2, pairs), losses, glogits.reshape(2, 2, pairs))
+    return AdversarialLosses(losses, glogits)
 
 
 def class_losses(logits: np.ndarray, labels: np.ndarray) -> ClassLosses:
@@ -64,7 +60,7 @@ def class_losses(logits: np.ndarray, labels: np.ndarray) -> ClassLosses:
     number = np.arange(labelled), hot.argmax(axis=1)
     most, others, units = _softmax(flat)
     log = np.log1p(others)
-    softplus, softplus_neg, prob, rest = _terms(most + log)
+    softplus, softplus_neg, prob, rest = softplus_terms(most + log)
     cross = (most[known] - flat[known][number]) + log[known]
     own = units[known]
     own[number] = 0
@@ -84,17 +80,6 @@ def class_losses(logits: np.ndarray, labels: np.ndarray) -> ClassLosses:
     glogits = (weights[..., None] * units).reshape(2, *logits.shape)
     shape = (2, *logits.shape[:-1], 1)
     return ClassLosses(np.array(losses, logits.dtype), glogits, units.reshape(logits.shape), weights.reshape(shape))
-
-
-def _terms(a: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """softplus(a), softplus(-a), s(a) and 1 - s(a), neither of these by cancellation:
-    s(a) = 1 / (1 + e^-|a|) for a > 0, e^-|a| / (1 + e^-|a|) else."""
-    decay = np.exp(-np.abs(a))
-    tail = np.log1p(decay)
-    positive = a > 0
-    prob = np.where(positive, 1, decay) / (1 + decay)
-    rest = np.where(positive, decay, 1) / (1 + decay)
-    return np.maximum(a, 0) + tail, np.maximum(-a, 0) + tail, prob, rest
 
 
 def _softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -58,11 +58,11 @@ def batch_norm_leaky_relu(
     _check("batch_norm_leaky_relu", slope, x, gamma=gamma, beta=beta, mean=mean, var=var)
     check_dropout("batch_norm_leaky_relu", dropout)
     mean, var = moments_of(x) if moments is None else moments
-    inv_std = 1 / np.sqrt(var + x.dtype.type(eps))
     y = np.empty_like(x)
     several = fold(x.size // x.shape[-1], x.shape[-1])
     grown = 1 / (1 - dropout.rate) if dropout else 1.0  # of what is kept: leaky_relu(grown * a) = grown * leaky_relu(a)
-    scale, centre, shift = (tiled(v, several) for v in (gamma * inv_std * grown, mean, beta * grown))
+    inv_std, *vectors = passes.norm_vectors(gamma, beta, var, eps, grown)
+    scale, shift, centre = (tiled(v, several) for v in (*vectors, mean))
     x_rows, y_rows = x.reshape(-1, scale.size), y.reshape(-1, scale.size)
     keep = keep_mask(dropout, x.size).reshape(x_rows.shape) if dropout else None
 
@@ -122,10 +122,7 @@ def batch_norm_leaky_relu_grad(
     else:
         g_rows = gy_rows
     # gx = k0 g + k1 (x - mean) + k2 with one number a channel each
-    factors, k0 = np.empty((count, 3, len(gamma)), gy.dtype), gamma * inv_std
-    factors[:, 0] = k0
-    factors[:, 1] = sums[:, 1] * (k0 * inv_std**2 / -rows)
-    factors[:, 2] = sums[:, 0] * (k0 / -rows)
+    factors, ggamma, gbeta = passes.norm_factors(sums, gamma, inv_std, rows)
     folded, centre = tiled(factors, several), tiled(mean.astype(x.dtype, copy=False), several)
 
     def combine(start: int, stop: int, _part: int) -> None:
@@ -135,7 +132,7 @@ def batch_norm_leaky_relu_grad(
             passes.norm_grad(g_rows[k, here], x_rows[here], centre, k0, k1, k2, gx_rows[k, here])
 
     split(combine, len(x_rows), work=10 * gy.size)
-    return gx, (sums[0, 1] * inv_std).astype(gamma.dtype), sums[0, 0].astype(beta.dtype)
+    return gx, ggamma, gbeta
 
 
 def update_statistics(
@@ -153,5 +150,4 @@ def update_statistics(
     if shapes[0] != shapes[1]:
         raise ValueError(f"update_statistics: batch has shapes {shapes[0]}, out_running {shapes[1]}")
     for (mean, inv_std), (running_mean, running_std) in zip(batch, out_running, strict=True):
-        running_mean += momentum * (mean - running_mean)
-        running_std += momentum * (1 / inv_std - running_std)
+        passes.running(mean, inv_std, running_mean, running_std, momentum)

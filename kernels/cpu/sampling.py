@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Counters
+from . import passes
 
 _MASK = (1 << 64) - 1
 _FRESH: dict[str, Any] = {
@@ -66,11 +67,9 @@ def normal(shape: tuple[int, ...], counters: Counters, dtype: type = np.float32)
     """
     size = math.prod(shape)
     words = random_words(counters, 0, -(-size // 2))
-    low, high = words & np.uint64(0xFFFFFFFF), words >> np.uint64(32)
-    radius = np.sqrt(-2.0 * np.log(((low >> np.uint64(8)) + 0.5) * 2.0**-24))
-    angle = high * (2.0 * np.pi * 2.0**-32)
-    pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
-    return pairs.reshape(-1)[:size].astype(dtype).reshape(shape)
+    out: np.ndarray = np.empty(size, dtype)
+    passes.box_muller(words, out)
+    return out.reshape(shape)
 
 
 def _halves(name: str, params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

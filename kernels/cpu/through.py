@@ -49,8 +49,9 @@ class Through:
             self.keep = keep_mask(state.dropout, state.x.size).reshape(self.x.shape)
             self.rate = state.dropout.rate
         if state.gamma is not None and state.beta is not None and state.mean is not None:
-            vectors = state.mean, state.gamma * state.inv_std, state.beta
-            self.mean, self.scale, self.beta = (tiled(v.astype(self.x.dtype), self.fold) for v in vectors)
+            vectors = [state.mean] if self.y is not None else [state.mean, state.gamma * state.inv_std, state.beta]
+            vectors = [tiled(v.astype(self.x.dtype, copy=False), self.fold) for v in vectors]
+            self.mean, self.scale, self.beta = (*vectors, None, None)[:3]
         self.parts: dict[tuple[int, int], np.ndarray] = {}
 
     def matrix(self, array: np.ndarray) -> np.ndarray:
@@ -77,5 +78,5 @@ class Through:
         norm (count, 1, C)."""
         found = np.zeros((count, 1 + self.normed, self.channels))
         for (k, _), part in sorted(self.parts.items()):
-            found[k] += part.reshape(len(part), self.fold, -1).sum(axis=1)
+            found[k] += part if self.fold == 1 else part.reshape(len(part), self.fold, -1).sum(axis=1)
         return found

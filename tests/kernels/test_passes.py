@@ -12,6 +12,7 @@ import pytest
 
 from alikit.kernels.arrays import LINEAR, Activation
 from alikit.kernels.cpu import passes
+from alikit.kernels.cpu.moments import Moments
 from alikit.kernels.cpu.passes import plain
 
 ACTIVATIONS = (LINEAR, Activation("leaky_relu", 0.1), Activation("leaky_relu", 0.0), Activation("sigmoid"))
@@ -34,7 +35,9 @@ def same(dtype: np.dtype) -> Callable[..., None]:
         copies = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
         returned = getattr(module, name)(*copies)
         if name == "moments":
-            returned = np.concatenate([np.atleast_1d(part) for stretch in returned for part in stretch])
+            returned = tuple(part for stretch in returned for part in stretch)
+        if isinstance(returned, tuple):
+            returned = np.concatenate([np.ravel(part) for part in returned])
         left = [c for c in copies if isinstance(c, np.ndarray)]
         return [*left[name == "maxout" :], np.asarray(0 if returned is None else returned)]  # which may change its x
 
@@ -125,6 +128,40 @@ def test_norm(same: Callable, matrix: Callable, mask: Callable, shape: tuple, sl
     same("norm_grad", gy, x, *vectors, matrix("k2", shape[1]), np.empty_like(x))
     for output in (None, y):
         same("through", gy, x, output, *vectors, slope, keep, 0.3, np.empty_like(x), np.ones((2, shape[1])))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_a_norm_needs_for_each_channel(same: Callable, matrix: Callable, stream: Callable, shape: tuple) -> None:
+    gamma, beta, mean = (matrix(name, shape[1]) for name in ("gamma", "beta", "mean"))
+    var = matrix("var", shape[1]) ** 2
+    same("norm_vectors", gamma, beta, var, 1e-4, 1.25)
+    same("norm_factors", stream("sums").standard_normal((2, 2, shape[1])), gamma, 1 + var, shape[0])
+    same("running", mean, 1 + var, matrix("running mean", shape[1]), matrix("deviation", shape[1]) ** 2, 0.05)
+
+
+@pytest.mark.parametrize("pairs", [1, 17])
+def test_adversarial_losses(same: Callable, matrix: Callable, dtype: np.dtype, pairs: int) -> None:
+    logits = 5 * matrix("logits", 2, pairs)
+    same("adversarial", logits, np.empty(4, dtype), np.empty((2, 2, pairs), dtype))
+
+
+@pytest.mark.parametrize("size", [1, 8, 23])
+def test_box_muller(same: Callable, stream: Callable, dtype: np.dtype, size: int) -> None:
+    words = stream("words").integers(0, 2**64, -(-size // 2), np.uint64)
+    same("box_muller", words, np.empty(size, dtype))
+
+
+def test_moments_of_several_blocks(matrix: Callable, dtype: np.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    fused = pytest.importorskip("alikit.kernels.cpu.passes.fused", reason="needs numba")
+    x = matrix("x", 47, 7) + 3
+    for module in (plain, fused):
+        monkeypatch.setattr(module, "BLOCK", 60)
+        found = Moments(7)
+        for stretch in module.moments(x):
+            found.merge(*stretch)
+        wanted = x.astype(float)
+        np.testing.assert_allclose(found.mean, wanted.mean(axis=0), rtol=10 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(found.m2, 47 * wanted.var(axis=0), rtol=10 * np.finfo(dtype).eps)
 
 
 def test_drop(same: Callable, matrix: Callable, stream: Callable) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from ...arrays import Activation
-from ..parallel import constant
+from ..parallel import BLOCK, constant
 from . import loops, plain
 
 #: Elements that a row of a matrix should have: a compiled loop is as fast on short ones.
@@ -86,16 +86,33 @@ def column_sums(x: np.ndarray) -> np.ndarray:
     return total
 
 
-def moments(x: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    return (_moments(x[here]) for here in plain.blocks(*x.shape))
+def moments(x: np.ndarray) -> Iterable[tuple[int, np.ndarray, np.ndarray]]:
+    found, part = np.zeros((5, x.shape[1])), np.empty((3, x.shape[1]), x.dtype)
+    loops.moments(x, max(1, BLOCK // x.shape[1]), part[:2], part[2], found[2:], found[0], found[1])
+    return [(len(x), found[0], found[1])]
 
 
-def _moments(x: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
-    mean = (column_sums(x) / len(x)).astype(x.dtype)
-    shift, squares = np.zeros((2, x.shape[1]))
-    loops.centred_sums(x, mean, np.empty((2, x.shape[1]), x.dtype), shift, squares)
-    shift /= len(x)  # what rounding the mean left behind
-    return len(x), mean + shift, squares - len(x) * shift**2
+def norm_vectors(
+    gamma: np.ndarray, beta: np.ndarray, var: np.ndarray, eps: float, grown: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    number, out = gamma.dtype.type, np.empty((3, len(gamma)), gamma.dtype)
+    loops.norm_vectors(gamma, beta, var, number(eps), number(1), number(grown), out)
+    return out[0], out[1], out[2]
+
+
+def norm_factors(
+    sums: np.ndarray, gamma: np.ndarray, inv_std: np.ndarray, rows: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    factors, gammas = np.empty((len(sums), 3, len(gamma)), gamma.dtype), np.empty((2, len(gamma)), gamma.dtype)
+    loops.norm_factors(sums, gamma, inv_std, rows, factors, gammas)
+    return factors, gammas[0], gammas[1]
+
+
+def running(
+    mean: np.ndarray, inv_std: np.ndarray, running_mean: np.ndarray, running_std: np.ndarray, momentum: float
+) -> None:
+    number = running_mean.dtype.type
+    loops.running(mean, inv_std, running_mean, running_std, number(momentum), number(1))
 
 
 def normalise(
@@ -117,23 +134,29 @@ def through(
     x: np.ndarray,
     y: np.ndarray | None,
     mean: np.ndarray,
-    scale: np.ndarray,
-    beta: np.ndarray,
+    scale: np.ndarray | None,
+    beta: np.ndarray | None,
     slope: float,
     keep: np.ndarray | None,
     rate: float,
     out: np.ndarray,
     sums: np.ndarray,
 ) -> None:
+    number, part = x.dtype.type, np.empty((2, x.shape[1]), x.dtype)
     for here in plain.blocks(*x.shape):
         block = out[here]
+        if y is not None and keep is None:
+            if gy is not out:
+                np.copyto(block, gy[here])
+            loops.through_kept(block, x[here], y[here], mean, number(slope), number(1), part, sums)
+            continue
         if y is None:
-            loops.through(gy[here], x[here], mean, scale, beta, x.dtype.type(slope), block)
+            loops.through(gy[here], x[here], mean, scale, beta, number(slope), block)
         else:
-            loops.leaky_relu_grad(gy[here].reshape(-1), y[here].reshape(-1), x.dtype.type(slope), block.reshape(-1))
+            loops.leaky_relu_grad(gy[here].reshape(-1), y[here].reshape(-1), number(slope), block.reshape(-1))
         if keep is not None:
             drop(block.reshape(-1), keep[here].reshape(-1), rate)
-        loops.gradient_sums(block, x[here], mean, np.empty((2, x.shape[1]), x.dtype), sums)
+        loops.gradient_sums(block, x[here], mean, part, sums)
 
 
 def norm_grad(
@@ -160,3 +183,13 @@ def adam(
         some = [g if g.flags.carray and g.dtype == p.dtype else np.array(g, p.dtype) for g in grads[first:][:TOGETHER]]
         several = tuple(some + [none] * (TOGETHER - len(some)))
         start = loops.adam(several, p, m, v, start, *scalars, norms[first:][:TOGETHER])
+
+
+def adversarial(logits: np.ndarray, losses: np.ndarray, glogits: np.ndarray) -> None:
+    number, exact = logits.dtype.type, np.zeros(4)
+    loops.adversarial(logits, number(0), number(1), exact, glogits)
+    losses[:] = exact
+
+
+def box_muller(words: np.ndarray, out: np.ndarray) -> None:
+    loops.box_muller(words, out)

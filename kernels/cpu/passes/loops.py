@@ -148,6 +148,51 @@ def centred_sums(x, mean, part, shift, squares):
 
 
 @compiled
+def moments(x, rows, part, centre, sums, mean, m2):
+    """mean and m2: (C,) float64, zero before: of blocks of so many rows, merged by Chan's formula."""
+    for first in range(0, x.shape[0], rows):
+        block = x[first : first + rows]
+        count = block.shape[0]
+        sums[:] = 0
+        column_sums(block, part[0], sums[0])
+        for j in range(x.shape[1]):
+            centre[j] = sums[0, j] / count
+        centred_sums(block, centre, part, sums[1], sums[2])
+        for j in range(x.shape[1]):
+            rounding = sums[1, j] / count  # what rounding the mean left behind
+            delta = centre[j] + rounding - mean[j]
+            m2[j] += sums[2, j] - count * rounding**2 + delta**2 * (first * count / (first + count))
+            mean[j] += delta * (count / (first + count))
+
+
+@compiled
+def norm_vectors(gamma, beta, var, eps, one, grown, out):
+    for j in range(gamma.size):
+        out[0, j] = one / np.sqrt(var[j] + eps)
+        out[1, j] = gamma[j] * out[0, j] * grown
+        out[2, j] = beta[j] * grown
+
+
+@compiled
+def norm_factors(sums, gamma, inv_std, rows, factors, gammas):
+    for k in range(sums.shape[0]):
+        for j in range(gamma.size):
+            scale = gamma[j] * inv_std[j]
+            factors[k, 0, j] = scale
+            factors[k, 1, j] = sums[k, 1, j] * (scale * inv_std[j] ** 2 / -rows)
+            factors[k, 2, j] = sums[k, 0, j] * (scale / -rows)
+    for j in range(gamma.size):
+        gammas[0, j], gammas[1, j] = sums[0, 1, j] * inv_std[j], sums[0, 0, j]
+
+
+@compiled
+def running(mean, inv_std, running_mean, running_std, momentum, one):
+    for j in range(mean.size):
+        running_mean[j] += momentum * (mean[j] - running_mean[j])
+        running_std[j] += momentum * (one / inv_std[j] - running_std[j])
+
+
+@compiled
 def normalise(x, centre, scale, shift, slope, out):
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
@@ -179,10 +224,55 @@ def gradient_sums(g, x, mean, part, sums):
 
 
 @compiled
+def through_kept(g, x, y, mean, slope, one, part, sums):
+    """g <- g times the slope at y, and the sums of `gradient_sums`, in one go.
+
+    Times one or the slope: if one of two values were g itself, it would be stored under a condition, one by one."""
+    for start in range(0, x.shape[0], STRETCH):
+        part[:] = 0
+        for i in range(start, min(start + STRETCH, x.shape[0])):
+            for j in range(x.shape[1]):
+                passed = g[i, j] * (one if y[i, j] > 0 else slope)
+                g[i, j] = passed
+                part[0, j] += passed
+                part[1, j] += passed * (x[i, j] - mean[j])
+        for j in range(x.shape[1]):
+            sums[0, j] += part[0, j]
+            sums[1, j] += part[1, j]
+
+
+@compiled
 def norm_grad(g, x, mean, k0, k1, k2, out):
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
             out[i, j] = g[i, j] * k0[j] + ((x[i, j] - mean[j]) * k1[j] + k2[j])
+
+
+@compiled
+def adversarial(logits, zero, one, losses, glogits):
+    pairs = logits.shape[1]
+    for half in range(2):  # data, whose L_D takes softplus(-l) and L_G softplus(l); samples, the other way round
+        other = 1 - half
+        for i in range(pairs):
+            a = logits[half, i]
+            decay = np.exp(-abs(a))
+            tail = np.log1p(decay)
+            prob, rest = (one if a > 0 else decay) / (one + decay), (decay if a > 0 else one) / (one + decay)
+            losses[half] += (max(zero, -a) + tail) / pairs
+            losses[other] += (max(zero, a) + tail) / pairs
+            losses[2 + half] += prob / pairs
+            glogits[half, half, i], glogits[other, half, i] = -rest / pairs, prob / pairs
+
+
+@compiled
+def box_muller(words, out):
+    for i in range(words.size):
+        low, high = words[i] & np.uint64(0xFFFFFFFF), words[i] >> np.uint64(32)
+        radius = np.sqrt(-2.0 * np.log((np.float64(low >> np.uint64(8)) + 0.5) * 2.0**-24))
+        angle = np.float64(high) * (2.0 * np.pi * 2.0**-32)
+        out[2 * i] = radius * np.cos(angle)
+        if 2 * i + 1 < out.size:
+            out[2 * i + 1] = radius * np.sin(angle)
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc"})

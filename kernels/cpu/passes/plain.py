@@ -7,7 +7,7 @@ no second copy of what went in.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -157,7 +157,7 @@ def column_sums(x: np.ndarray) -> np.ndarray:
     return total
 
 
-def moments(x: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+def moments(x: np.ndarray) -> Iterable[tuple[int, np.ndarray, np.ndarray]]:
     """Of stretches of x: (rows, width) their rows, mean and centred square, (width,) float64, to be merged by Chan's
     formula."""
     for here in blocks(*x.shape):
@@ -167,6 +167,34 @@ def moments(x: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         shift = column_sums(centred) / len(block)  # what rounding the mean left behind
         centred *= centred
         yield len(block), mean + shift, column_sums(centred) - len(block) * shift**2
+
+
+def norm_vectors(
+    gamma: np.ndarray, beta: np.ndarray, var: np.ndarray, eps: float, grown: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of a batch norm 1 / sqrt(var + eps), and the scale and shift of x - mean, both times `grown`: (C,) each."""
+    inv_std = 1 / np.sqrt(var + var.dtype.type(eps))
+    return inv_std, gamma * inv_std * grown, beta * grown
+
+
+def norm_factors(
+    sums: np.ndarray, gamma: np.ndarray, inv_std: np.ndarray, rows: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Factors of g, of x - mean and of 1 in a batch norm's input gradient, (K, 3, C), and the gradients of gamma and
+    beta, (C,); sums: (K, 2, C) float64, of g and of g * (x - mean) over so many rows."""
+    factors, scale = np.empty((len(sums), 3, len(gamma)), gamma.dtype), gamma * inv_std
+    factors[:, 0] = scale
+    factors[:, 1] = sums[:, 1] * (scale * inv_std**2 / -rows)
+    factors[:, 2] = sums[:, 0] * (scale / -rows)
+    return factors, (sums[0, 1] * inv_std).astype(gamma.dtype), sums[0, 0].astype(gamma.dtype)
+
+
+def running(
+    mean: np.ndarray, inv_std: np.ndarray, running_mean: np.ndarray, running_std: np.ndarray, momentum: float
+) -> None:
+    """running_mean, running_std: (C,) <- a step of `momentum` towards mean and 1 / inv_std."""
+    running_mean += momentum * (mean - running_mean)
+    running_std += momentum * (1 / inv_std - running_std)
 
 
 def normalise(
@@ -193,8 +221,8 @@ def through(
     x: np.ndarray,
     y: np.ndarray | None,
     mean: np.ndarray,
-    scale: np.ndarray,
-    beta: np.ndarray,
+    scale: np.ndarray | None,
+    beta: np.ndarray | None,
     slope: float,
     keep: np.ndarray | None,
     rate: float,
@@ -203,16 +231,16 @@ def through(
 ) -> None:
     """out <- gy passed back through y = dropout(leaky_relu(a)), a = (x - mean) * scale + beta; matrices and vectors.
 
-    y     where it is at hand: its sign spares computing a again
+    y     where it is at hand: its sign spares computing a again, and scale and beta are not asked for
     sums  (2, width) float64, to which the sums of out and of out * (x - mean) are added
     """
     for here in blocks(*x.shape):
         centred = np.subtract(x[here], mean, out=scratch("centred", x[here].shape, x.dtype))
-        if y is None:
+        if y is not None:
+            a = y[here]
+        elif scale is not None and beta is not None:
             a = np.multiply(centred, scale, out=scratch("pre", centred.shape, centred.dtype))
             a += beta
-        else:
-            a = y[here]
         block = np.multiply(gy[here], _slopes(a, slope), out=out[here])
         if keep is not None:
             block *= keep[here]
@@ -274,3 +302,35 @@ def _adam(
     np.divide(m, t, out=t)
     t *= rate
     p -= t
+
+
+def adversarial(logits: np.ndarray, losses: np.ndarray, glogits: np.ndarray) -> None:
+    """Both losses (`loss.py`) of logits: (2, M), data first; losses: (4,), with the mean probabilities, and glogits:
+    (2, 2, M), of L_D and L_G, are filled."""
+    softplus, softplus_neg, prob, rest = softplus_terms(logits)
+    pairs = logits.shape[1]
+    for half, other in ((0, 1), (1, 0)):
+        np.divide(-rest[half], pairs, out=glogits[half, half])
+        np.divide(prob[half], pairs, out=glogits[other, half])
+        losses[half] = softplus_neg[half].mean() + softplus[other].mean()
+    losses[2:] = prob.mean(axis=1)
+
+
+def softplus_terms(a: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """softplus(a), softplus(-a), s(a) and 1 - s(a), neither of these by cancellation:
+    s(a) = 1 / (1 + e^-|a|) for a > 0, e^-|a| / (1 + e^-|a|) else."""
+    decay = np.exp(-np.abs(a))
+    tail = np.log1p(decay)
+    positive = a > 0
+    prob = np.where(positive, 1, decay) / (1 + decay)
+    rest = np.where(positive, decay, 1) / (1 + decay)
+    return np.maximum(a, 0) + tail, np.maximum(-a, 0) + tail, prob, rest
+
+
+def box_muller(words: np.ndarray, out: np.ndarray) -> None:
+    """out <- normal numbers, two of each 64-bit word: u1 and u2 from its low and high 32 bits."""
+    low, high = words & np.uint64(0xFFFFFFFF), words >> np.uint64(32)
+    radius = np.sqrt(-2.0 * np.log(((low >> np.uint64(8)) + 0.5) * 2.0**-24))
+    angle = high * (2.0 * np.pi * 2.0**-32)
+    out[0::2] = radius * np.cos(angle)
+    out[1::2] = (radius * np.sin(angle))[: out.size // 2]
