@@ -102,7 +102,12 @@ class Walk:
         self.wanted = wanted = {(t.creator, t.index) for t in wrt}
         self.reaches: dict[Any, bool] = {}
         for node in order:
-            self.reaches[node] = any(e is not None and (e in wanted or self.reaches[e[0]]) for e in node.edges)
+            leads = False
+            for edge in node.edges:
+                if edge is not None and (edge in wanted or self.reaches[edge[0]]):
+                    leads = True
+                    break
+            self.reaches[node] = leads
         self.slots: dict[Any, list[Any]] = {}
 
     def leads(self, edge: tuple[Any, int] | None) -> bool:

@@ -33,4 +33,4 @@ def _load(name: str, twin: str) -> Callable[..., Any]:
 
 def kernel(name: str, x: Any) -> Callable[..., Any]:
     """The kernel `name` for arrays like x."""
-    return _load(name, "cpu" if array_module(x) is np else "gpu")
+    return _load(name, "cpu" if type(x) is np.ndarray or array_module(x) is np else "gpu")

@@ -37,18 +37,17 @@ class Epilogue:
     """Applies the riders to each slab of a product of `shape`, (N, H, W, C), while it is in cache."""
 
     def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype, riders: Riders):
-        options = riders._asdict()
-        y = options.pop("y")
-        check_epilogue(name, shape, **options)
-        self.bias, self.activation, self.dropout = riders.bias, riders.activation, riders.dropout
-        self.y = np.empty((*shape[:-1], shape[-1] // riders.activation.pieces), dtype)
-        self.winner = np.empty(self.y.shape, np.uint8) if riders.activation.name == "maxout" else None
-        self.keep = keep_mask(riders.dropout, self.y.size).reshape(self.y.shape) if riders.dropout else None
-        self.moments: dict[int, Moments] | None = {} if riders.moments else None
+        bias, activation, dropout, moments, through, y = riders
+        check_epilogue(name, shape, bias=bias, activation=activation, dropout=dropout, moments=moments, through=through)
+        self.bias, self.activation, self.dropout = bias, activation, dropout
+        self.y = np.empty((*shape[:-1], shape[-1] // activation.pieces), dtype)
+        self.winner = np.empty(self.y.shape, np.uint8) if activation.name == "maxout" else None
+        self.keep = keep_mask(dropout, self.y.size).reshape(self.y.shape) if dropout else None
+        self.moments: dict[int, Moments] | None = {} if moments else None
         self.through: Through | None = None
-        if riders.through is not None:
-            self.rows = len(riders.through.x)
-            self.through = Through(riders.through, shape[1] * shape[2], y)
+        if through is not None:
+            self.rows = len(through.x)
+            self.through = Through(through, shape[1] * shape[2], y)
 
     def target(self, rows: slice, width: int) -> np.ndarray:
         """Where the product of some images may go: the output itself, or scratch where maxout will shrink it."""

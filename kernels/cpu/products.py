@@ -14,7 +14,7 @@ from .patches import CHUNK_BYTES, GatherPlan, gather_is_cheaper, scatter_add
 def dense(epilogue: Epilogue, a: np.ndarray, b: np.ndarray) -> None:
     """One product a: (N, K) @ b: (K, C) with the channels shared out; `b` may be a transposed view.
 
-    Under maxout, as much work as a tenth of the product, the rows are: each thread finishes its own.
+    Under maxout, which is work of its own, the rows are: each thread finishes its own.
     """
     rows, channels = slice(0, len(a)), b.shape[1]
     if epilogue.winner is not None:
@@ -24,7 +24,7 @@ def dense(epilogue: Epilogue, a: np.ndarray, b: np.ndarray) -> None:
             np.matmul(a[start:stop], b, out=out.reshape(stop - start, channels))
             epilogue.finish(out, slice(start, stop), part)
 
-        split(finished, len(a), work=a.size * channels / 8)
+        split(finished, len(a), work=len(a) * channels * (a.shape[1] / 8 + 10))
         return
     out = epilogue.target(rows, channels)
     product = out.reshape(len(a), channels)

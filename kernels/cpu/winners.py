@@ -43,6 +43,10 @@ class Winners:
     def __getitem__(self, rows: slice) -> Winners:
         return Winners(self.g[rows], self.winner[rows], self.pieces)
 
+    def _work(self, channels: int) -> float:
+        """Of a product with so many: a loop takes its time to begin, at each winner."""
+        return self.g.size * (channels / 5 + 25)
+
     def sums(self) -> np.ndarray:
         """Over all rows, (J * pieces,): the gradient of a bias."""
         total = np.zeros(self.shape[3])
@@ -60,7 +64,7 @@ class Winners:
             passes.winner_input_grad(g[rows], winner[rows], w_rows, self.pieces, out.reshape(-1, channels))
             epilogue.finish(out, rows, part)
 
-        split(share, len(g), work=g.size * channels / 4)
+        split(share, len(g), work=self._work(channels))
 
     def weight_grad(self, x: np.ndarray, *, wait: bool) -> np.ndarray:
         """x: (N, ...), C numbers a row -> gw: (J * pieces, C).
@@ -74,7 +78,7 @@ class Winners:
             mine = gw[start * self.pieces : stop * self.pieces]
             passes.winner_weight_grad(g[:, start:stop], winner[:, start:stop], x_rows, self.pieces, mine)
 
-        work = g.size * x_rows.shape[1] / 4
+        work = self._work(x_rows.shape[1])
         if wait or work >= LARGE:
             split(share, g.shape[1], work=work)
         else:

@@ -29,19 +29,56 @@ def nothing(start: int, stop: int, part: int) -> None:
 
 def test_what_is_left_to_another_thread_is_there_after_settling() -> None:
     set_threads(2)
-    go, ran_on = threading.Event(), []
+    begun, go, ran_on = threading.Event(), threading.Event(), []
 
     def job() -> None:
+        begun.set()
         go.wait(10)
         ran_on.append(threading.get_ident())
 
     later(job, work=parallel.SMALL)
+    assert begun.wait(10)
     assert ran_on == []  # the caller has gone on
     go.set()
     settle()
     settle()
     assert len(ran_on) == 1
     assert ran_on[0] != threading.get_ident()
+
+
+def test_who_waits_does_what_nobody_has_begun() -> None:
+    """From the end: the other thread comes from the beginning."""
+    set_threads(2)
+    begun, go, ran = threading.Event(), threading.Event(), []
+
+    def first() -> None:
+        begun.set()
+        go.wait(10)
+        ran.append(("first", threading.get_ident()))
+
+    def last() -> None:
+        ran.append(("last", threading.get_ident()))
+        go.set()
+
+    me = threading.get_ident()
+    later(first, work=parallel.SMALL)
+    assert begun.wait(10)
+    later(lambda: ran.append(("second", threading.get_ident())), work=parallel.SMALL)
+    later(last, work=parallel.SMALL)
+    settle()
+    assert ran[0] == ("last", me)
+    assert sorted(name for name, _ in ran) == ["first", "last", "second"]
+    assert dict(ran)["first"] != me
+
+
+def test_the_caller_takes_more_of_what_is_soon_done() -> None:
+    """It begins at once, the others once they are awake."""
+    set_threads(2)
+    shares = dict[int, int]()
+    for work in (parallel.SMALL, float("inf")):
+        split(lambda start, stop, part: shares.__setitem__(part, stop - start), 1000, work=work)
+        assert sum(shares.values()) == 1000
+        assert (shares[0] - shares[1]) / 1000 == pytest.approx(parallel.HEAD_START / work, abs=2e-3)
 
 
 @pytest.mark.parametrize(("workers", "work"), [(1, float("inf")), (2, parallel.SMALL / 8)])
