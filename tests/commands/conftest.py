@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from alikit import backend
+from alikit.kernels.cpu import passes
 
 #: networks so small that a step takes milliseconds
 NARROW_IMAGES = ("--size", "32", "--width", "0.04", "--nz", "3", "--batch-size", "4", "--threads", "1")
@@ -37,7 +38,9 @@ class Result(NamedTuple):
 
 @pytest.fixture(scope="session")
 def surroundings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Environment variables of commands: a fresh cache folder, and proxies at a closed port."""
+    """Environment variables of commands: a fresh cache folder, proxies at a closed port, and NumPy's passes for the
+    processes that they start: loading the compiled ones takes a short run's time again. This process has chosen."""
+    assert passes.CHOSEN
     proxies = [f"{kind}_proxy" for kind in ("http", "https", "all")]
     closed = dict.fromkeys([*proxies, *map(str.upper, proxies)], "http://127.0.0.1:9")
     return {
@@ -45,6 +48,7 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "no_proxy": "",
         "NO_PROXY": "",
         "ALIKIT_DATA": "",
+        "ALIKIT_PASSES": "plain",
         "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")),
     }
 

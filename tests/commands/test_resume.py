@@ -1,5 +1,6 @@
 """A run that was killed at any moment, or stopped, ends with the bytes of one that never was."""
 
+import functools
 import json
 import random
 import shutil
@@ -24,12 +25,13 @@ Start = Callable[..., subprocess.Popen]
 
 @pytest.fixture
 def start(environment: dict[str, str]) -> Start:
-    """start(folder, *arguments): the train command as a process of its own."""
+    """start(folder, *arguments): the train command as a process of its own; passes: which ones, where it matters."""
 
-    def run(folder: Path, *arguments: object) -> subprocess.Popen:
+    def run(folder: Path, *arguments: object, passes: str = "plain") -> subprocess.Popen:
         line = [sys.executable, "-m", "alikit.train", *map(str, arguments), "--threads", "1", "--out", str(folder)]
         pipe = subprocess.PIPE
-        return subprocess.Popen([*line, "--quiet"], stdout=pipe, stderr=pipe, text=True, env=environment)
+        chosen = {**environment, "ALIKIT_PASSES": passes}
+        return subprocess.Popen([*line, "--quiet"], stdout=pipe, stderr=pipe, text=True, env=chosen)
 
     return run
 
@@ -121,6 +123,8 @@ def test_stopped_by_a_signal(number: int, code: int, start: Start, whole_points:
 
 
 def test_networks_with_batch_norm_and_pictures(start: Start, pictures: Path, tmp_path: Path) -> None:
+    """By the compiled passes, where they can be."""
+    start = functools.partial(start, passes="")
     whole, folder = tmp_path / "whole", tmp_path / "run"
     assert finish(start(whole, *IMAGES, "--data", pictures)) == (0, "")
     process = start(folder, *IMAGES, "--data", pictures)
