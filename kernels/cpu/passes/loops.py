@@ -111,14 +111,23 @@ def winner_input_grad(g, winner, w, pieces, block, out):
 
 @compiled
 def winner_weight_grad(g, winner, x, pieces, block, out):
+    """Two winners at a time, so that a row of x is read once for both."""
     out[:] = 0
     for start in range(0, g.shape[1], block):
+        stop = min(start + block, g.shape[1])
+        whole = start + (stop - start) // 2 * 2
         for n in range(g.shape[0]):
             source = x[n]
-            for j in range(start, min(start + block, g.shape[1])):
-                a, row = g[n, j], out[j * pieces + winner[n, j]]
-                for k in range(row.size):
-                    row[k] += a * source[k]
+            for j in range(start, whole, 2):
+                a, b = g[n, j], g[n, j + 1]
+                of_a, of_b = out[j * pieces + winner[n, j]], out[(j + 1) * pieces + winner[n, j + 1]]
+                for k in range(source.size):
+                    of_a[k] += a * source[k]
+                    of_b[k] += b * source[k]
+            for j in range(whole, stop):
+                a, of_a = g[n, j], out[j * pieces + winner[n, j]]
+                for k in range(source.size):
+                    of_a[k] += a * source[k]
 
 
 @compiled
