@@ -80,8 +80,8 @@ def adam_step(
 ) -> np.ndarray:
     """One step of Adam for all parameters.
 
-    grads         arrays whose elements, end to end, fill the flat buffers; one of five dimensions, (S, O, kH, kW, C),
-                  holds partial sums of a weight's gradient, waited for and added here in their order
+    grads         arrays of the buffers' dtype whose elements, end to end, fill them; one of five dimensions, (S, O, kH,
+                  kW, C), holds partial sums of a weight's gradient, waited for and added here in their order
     out           (P,) parameters, changed; out_m, out_v: (P,) first and second moments, changed
     step          t, from 1; or the clock [seed, step, updates], (3,) int64, before it ticks: t = updates + 1
     out_low       for each gradient an array of the parameter's shape that receives the new values, rounded to its

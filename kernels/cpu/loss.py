@@ -26,7 +26,7 @@ import numpy as np
 from ..arrays import AdversarialLosses, ClassLosses
 from ..checks import check_class_losses
 from . import passes
-from .passes.plain import softplus_terms
+from .passes.plain import softplus_terms  # of K logits a row, whichever passes are in use
 
 
 def adversarial_losses(logits: np.ndarray) -> AdversarialLosses:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from alikit import backend
-from alikit.kernels.cpu import passes
+from alikit.kernels.cpu import passes as _chosen  # noqa: F401  by this process, before commands are told otherwise
 
 #: networks so small that a step takes milliseconds
 NARROW_IMAGES = ("--size", "32", "--width", "0.04", "--nz", "3", "--batch-size", "4", "--threads", "1")
@@ -39,8 +39,7 @@ class Result(NamedTuple):
 @pytest.fixture(scope="session")
 def surroundings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Environment variables of commands: a fresh cache folder, proxies at a closed port, and NumPy's passes for the
-    processes that they start: loading the compiled ones takes a short run's time again. This process has chosen."""
-    assert passes.CHOSEN
+    processes that they start: loading the compiled ones takes a short run's time again."""
     proxies = [f"{kind}_proxy" for kind in ("http", "https", "all")]
     closed = dict.fromkeys([*proxies, *map(str.upper, proxies)], "http://127.0.0.1:9")
     return {

@@ -7,6 +7,7 @@ limits are lowered until they do.
 import pkgutil
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ from alikit.kernels.cpu.passes import plain
 
 CPU_MODULES = [import_module(f"{cpu.__name__}.{module.name}") for module in pkgutil.iter_modules(cpu.__path__)]
 CPU_MODULES.append(plain)
+if find_spec("numba"):
+    CPU_MODULES.append(import_module("alikit.kernels.cpu.passes.fused"))
 
 
 def poison(array: np.ndarray) -> np.ndarray:

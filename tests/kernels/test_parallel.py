@@ -40,6 +40,18 @@ def test_shares_cover_the_range_once_and_in_order(workers: int, count: int, alig
     assert count == 0 or (min(sizes) > 0 and max(sizes) - min(sizes) <= 2 * align)
 
 
+@pytest.mark.parametrize("workers", [2, 16, 33])
+@pytest.mark.parametrize("spare", [0, 1, 5, 200])
+@pytest.mark.parametrize("align", [1, 16])
+def test_nobody_s_share_is_empty_however_large_the_caller_s(workers: int, spare: int, align: int) -> None:
+    set_threads(workers)
+    calls = shares((workers + spare) * align + align - 1, work=parallel.SMALL, align=align)
+    sizes = [stop - start for start, stop, _ in calls]
+    assert len(calls) == workers
+    assert min(sizes) > 0
+    assert sizes[0] >= max(sizes[1:]) - 2 * align
+
+
 def test_shares_run_side_by_side_and_small_work_stays_with_the_caller() -> None:
     set_threads(2)
     meeting = threading.Barrier(2, timeout=10)

@@ -168,7 +168,7 @@ def test_drop(same: Callable, matrix: Callable, stream: Callable) -> None:
     same("drop", matrix("y", 41), stream("keep").random(41) < 0.7, 0.3)
 
 
-@pytest.mark.parametrize("sizes", [[41], [5, 1, 6000], [2, 3] * 9], ids=str)
+@pytest.mark.parametrize("sizes", [[41], [5, 1, 0, 6000], [2, 3] * 9], ids=str)
 def test_adam(same: Callable, matrix: Callable, sizes: list[int]) -> None:
     """Of fewer and more gradients than one call of the loop takes."""
     grads = [matrix(f"g{i}", size) for i, size in enumerate(sizes)]
@@ -188,6 +188,20 @@ def test_what_is_not_finite_stays_visible(same: Callable, matrix: Callable, name
     }
     with np.errstate(invalid="ignore"):
         same(name, x, *more[name])
+        if name == "through":  # by the output at hand
+            same(name, x, matrix("x", 5, 3), matrix("y", 5, 3), *more[name][2:])
+
+
+@pytest.mark.parametrize("module", [plain, pytest.param(None, id="fused")])
+def test_a_gradient_is_passed_through_in_place(module: ModuleType | None, matrix: Callable) -> None:
+    module = module or pytest.importorskip("alikit.kernels.cpu.passes.fused", reason="needs numba")
+    gy, x, y = (matrix(name, 37, 12) for name in ("gy", "x", "y"))
+    for output in (y, None):
+        g, sums, out = gy.copy(), np.zeros((2, 12)), np.empty_like(gy)
+        vectors = [matrix(name, 12) for name in ("mean", "scale", "beta")]
+        module.through(gy, x, output, *vectors, 0.1, None, 0.0, out, sums)
+        module.through(g, x, output, *vectors, 0.1, None, 0.0, g, np.zeros((2, 12)))
+        np.testing.assert_array_equal(g, out)
 
 
 @pytest.mark.parametrize("without", ["the library", "leave"])

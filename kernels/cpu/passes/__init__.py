@@ -1,5 +1,6 @@
-"""Passes over a stretch of an array on one thread: what the kernels do between two matrix products, and the products of
-what maxout left (`winners.py`), which `fused` alone does in the place of matrix products.
+"""Passes over a stretch of an array on one thread: what the kernels do between two matrix products, from a bias to a
+batch norm's numbers for each channel and the losses, and the products of what maxout left (`winners.py`), which `fused`
+alone does in the place of matrix products.
 
 The same functions twice. `plain` makes them of NumPy's own passes, in blocks that stay in cache. `fused` makes one loop
 of each, compiled by Numba: it reads and writes every number once and holds the interpreter's lock only to begin, which

@@ -95,7 +95,7 @@ def moments(x: np.ndarray) -> Iterable[tuple[int, np.ndarray, np.ndarray]]:
 def norm_vectors(
     gamma: np.ndarray, beta: np.ndarray, var: np.ndarray, eps: float, grown: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    number, out = gamma.dtype.type, np.empty((3, len(gamma)), gamma.dtype)
+    number, out = var.dtype.type, np.empty((3, len(var)), var.dtype)
     loops.norm_vectors(gamma, beta, var, number(eps), number(1), number(grown), out)
     return out[0], out[1], out[2]
 
@@ -180,9 +180,14 @@ def adam(
     scalars = [number(s) for s in (rate, beta1, 1 - beta1, beta2, 1 - beta2, eps)]
     for first in range(0, len(grads), TOGETHER):
         # a compiled loop takes tuples of one length, of arrays of one kind
-        some = [g if g.flags.carray and g.dtype == p.dtype else np.array(g, p.dtype) for g in grads[first:][:TOGETHER]]
+        some = [g if g.flags.carray and g.dtype == p.dtype else _copy(g, p.dtype) for g in grads[first:][:TOGETHER]]
         several = tuple(some + [none] * (TOGETHER - len(some)))
         start = loops.adam(several, p, m, v, start, *scalars, norms[first:][:TOGETHER])
+
+
+def _copy(g: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return np.array(g, dtype)
 
 
 def adversarial(logits: np.ndarray, losses: np.ndarray, glogits: np.ndarray) -> None:

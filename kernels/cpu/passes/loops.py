@@ -2,10 +2,9 @@
 
 Every loop releases the interpreter's lock and divides as NumPy does. Nothing may be reordered (no fast-math, except in
 a sum that is written as one): an element is computed as in `plain`, and what is not a number stays visible (of maxout's
-gradient at the winner alone).
-Sums over rows run over at most `STRETCH` of them in `part`, which has the array's own precision, then in float64; those
-of products of winners, as a matrix product's, in the array's. All scalars come
-in the array's dtype: a bare 1.0 would be float64 and slow a loop down.
+gradient at the winner alone). Sums over rows run over at most `STRETCH` of them in `part`, which has the array's own
+precision, then in float64; those of products of winners, as a matrix product's, in the array's. All scalars come in the
+array's dtype: a bare 1.0 would be float64 and slow a loop down.
 """
 
 from __future__ import annotations
@@ -158,7 +157,7 @@ def centred_sums(x, mean, part, shift, squares):
 
 @compiled
 def moments(x, rows, part, centre, sums, mean, m2):
-    """mean and m2: (C,) float64, zero before: of blocks of so many rows, merged by Chan's formula."""
+    """mean and m2: (C,) float64, zero before: of blocks of so many rows, merged as `Moments.merge` does."""
     for first in range(0, x.shape[0], rows):
         block = x[first : first + rows]
         count = block.shape[0]
@@ -170,7 +169,9 @@ def moments(x, rows, part, centre, sums, mean, m2):
         for j in range(x.shape[1]):
             rounding = sums[1, j] / count  # what rounding the mean left behind
             delta = centre[j] + rounding - mean[j]
-            m2[j] += sums[2, j] - count * rounding**2 + delta**2 * (first * count / (first + count))
+            m2[j] += sums[2, j] - count * rounding**2
+            if first > 0:
+                m2[j] += delta**2 * (first * count / (first + count))
             mean[j] += delta * (count / (first + count))
 
 

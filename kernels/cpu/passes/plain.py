@@ -238,7 +238,9 @@ def through(
         centred = np.subtract(x[here], mean, out=scratch("centred", x[here].shape, x.dtype))
         if y is not None:
             a = y[here]
-        elif scale is not None and beta is not None:
+        else:
+            assert scale is not None, "asked for without y"
+            assert beta is not None, "asked for without y"
             a = np.multiply(centred, scale, out=scratch("pre", centred.shape, centred.dtype))
             a += beta
         block = np.multiply(gy[here], _slopes(a, slope), out=out[here])
