@@ -4,10 +4,11 @@
     gx[n,h,w,c]  = sum over all (a,i), (b,j) with s a + i = h, s b + j = w of gy[n,a,b,o] w[o,i,j,c]
     gw[o,i,j,c]  = sum_{n,a,b} gy[n,a,b,o] x[n, s a + i, s b + j, c]
 
-Each is one matrix product on a chunk of the batch small enough to stay in cache (`patches.py`), threads taking shares
-of the batch. Where the kernel covers the image the whole layer is one dense product. The input gradient has two forms:
-scattering the product's columns (many channels), or gathering windows of gy with all stride phases stacked in one
-product (few channels): `gather_is_cheaper` chooses. What else a layer does to the product is done to each chunk of it
+Where Numba is installed and the channels fill vectors, sums are taken straight from the images (`direct.py`). Otherwise
+each is one matrix product on a chunk of the batch small enough to stay in cache (`patches.py`); the input gradient then
+has two forms: scattering the product's columns (many channels), or gathering windows of gy with all stride phases
+stacked in one product (few channels): `gather_is_cheaper` chooses. Where the kernel covers the image the whole layer is
+one dense product. Threads take shares of the batch; what else a layer does to its output is done to each chunk of it
 while it is in cache (`epilogue.py`).
 """
 
@@ -21,9 +22,8 @@ import numpy as np
 from ..arrays import LINEAR, Activation, Dropout, NormState
 from ..checks import check_contiguous, check_conv, check_precision
 from .epilogue import Epilogue, Extra, Riders
-from .parallel import LARGE, later, scratch, split, threads
-from .patches import im2col
-from .products import by_images, dense, expand, windows
+from .parallel import LARGE, later, split
+from .products import dense, expand, forward, weight_sums, windows
 from .winners import Winners
 
 PRECISIONS = ("fp32",)
@@ -62,20 +62,10 @@ def _conv2d(x: np.ndarray, w: np.ndarray, stride: int, riders: Riders, dtype: ty
     check_contiguous("conv2d", x=x)
     n, o, k = len(x), len(w), w[0].size
     epilogue = Epilogue("conv2d", (n, oh, ow, o), x.dtype, riders)
-    w_rows = w.reshape(o, k)
     if oh * ow == 1 and x[0].size == k:
-        dense(epilogue, x.reshape(n, k), w_rows.T)
+        dense(epilogue, x.reshape(n, k), w.reshape(o, k).T)
         return epilogue.result(dtype)
-    w_columns = np.ascontiguousarray(w_rows.T)
-
-    def chunk(start: int, stop: int, part: int) -> None:
-        columns = im2col(x[start:stop], w.shape[1:3], (stride, stride))
-        rows = slice(start, stop)
-        out = epilogue.target(rows, o)
-        np.matmul(columns, w_columns, out=out.reshape(-1, o))
-        epilogue.finish(out, rows, part)
-
-    by_images(chunk, n, oh * ow * k * x.itemsize, n * oh * ow * (k * o / 8 + k + 10 * o))
+    forward(epilogue, x, w, stride, (n, oh, ow, o))
     return epilogue.result(dtype)
 
 
@@ -151,9 +141,8 @@ def conv2d_weight_grad(
     _check_winners("conv2d_weight_grad", gy, x[0].size == k)
     if isinstance(gy, Winners):
         return gy.weight_grad(x, wait=not partials).reshape(shape)
-    gy_rows = gy.reshape(-1, o)
     if oh * ow == 1 and x[0].size == k:
-        x_rows = x.reshape(n, k)
+        gy_rows, x_rows = gy.reshape(n, o), x.reshape(n, k)
         gw, work = np.empty((o, k), x.dtype), n * k * o / 8
 
         def share(start: int, stop: int, _part: int) -> None:
@@ -164,19 +153,7 @@ def conv2d_weight_grad(
         else:
             split(share, o, work=work)
         return gw.reshape(shape)
-    sums, begun = np.empty((threads(), o, k), np.result_type(x, gy)), set[int]()
-
-    def chunk(start: int, stop: int, part: int) -> None:
-        columns = im2col(x[start:stop], kernel, (stride, stride))
-        g = gy_rows[start * oh * ow : stop * oh * ow].T
-        if part in begun:
-            sums[part] += np.matmul(g, columns, out=scratch("partial", (o, k), x.dtype))
-        else:
-            np.matmul(g, columns, out=sums[part])
-            begun.add(part)
-
-    parts = by_images(chunk, n, oh * ow * k * x.itemsize, n * oh * ow * (k * o / 8 + 2 * k))
-    return sum((sums[part] for part in range(1, parts)), sums[0]).reshape(shape)
+    return weight_sums(x, gy, kernel, stride).reshape(shape)
 
 
 def _check_winners(name: str, gy: np.ndarray | Winners, fits: bool) -> None:

@@ -6,11 +6,18 @@ the copy that writes them and the product that reads them.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .parallel import scratch
 
 CHUNK_BYTES = 3_000_000
+
+
+def at_a_time(bytes_per_image: int) -> int:
+    """Images in a chunk."""
+    return max(1, CHUNK_BYTES // max(1, bytes_per_image))
 
 
 def im2col(x: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int]) -> np.ndarray:
@@ -27,6 +34,41 @@ def im2col(x: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int]) -> n
     return columns.reshape(n * oh * ow, kh * kw * c)
 
 
+class Columns:
+    """A convolution with weights w: (O, kH, kW, C), as one product of windows laid out."""
+
+    def __init__(self, w: np.ndarray, stride: int, positions: int):
+        self.kernel, self.stride = w.shape[1:3], (stride, stride)
+        self.matrix = np.ascontiguousarray(w.reshape(len(w), -1).T)
+        self.images = at_a_time(positions * w[0].nbytes)
+
+    def run(self, x: np.ndarray, out: np.ndarray) -> None:
+        """x: (n, H, W, C) -> out: (n, Ho, Wo, O), overwritten."""
+        np.matmul(im2col(x, self.kernel, self.stride), self.matrix, out=out.reshape(-1, out.shape[3]))
+
+
+class ColumnSums:
+    """A convolution's weight gradient, some images after the other: windows laid out against gy."""
+
+    def __init__(self, x: np.ndarray, gy: np.ndarray, kernel: tuple[int, int], stride: int):
+        self.kernel, self.stride = kernel, (stride, stride)
+        size = math.prod(kernel) * x.shape[3]
+        self.images = at_a_time(gy.shape[1] * gy.shape[2] * size * x.itemsize)
+        self.total, self.begun = np.empty((gy.shape[3], size), np.result_type(x, gy)), False
+
+    def add(self, x: np.ndarray, gy: np.ndarray) -> None:
+        columns, g = im2col(x, self.kernel, self.stride), gy.reshape(-1, gy.shape[3]).T
+        if self.begun:
+            self.total += np.matmul(g, columns, out=scratch("partial", self.total.shape, self.total.dtype))
+        else:
+            np.matmul(g, columns, out=self.total)
+            self.begun = True
+
+    def rows(self) -> np.ndarray:
+        """(O, kH kW C)."""
+        return self.total
+
+
 def scatter_add(columns: np.ndarray, stride: int, out: np.ndarray) -> None:
     """The adjoint of im2col: columns: (n, Ho, Wo, kH, kW, C), summed into out: (n, H, W, C)."""
     _, oh, ow, kh, kw, _ = columns.shape
@@ -34,6 +76,25 @@ def scatter_add(columns: np.ndarray, stride: int, out: np.ndarray) -> None:
     for i in range(kh):
         for j in range(kw):
             out[:, i : i + stride * oh : stride, j : j + stride * ow : stride] += columns[:, :, :, i, j]
+
+
+class Scatter:
+    """The input gradient as one product, of which each row is added up where its window lies."""
+
+    def __init__(self, w: np.ndarray, stride: int, positions: int):
+        self.shape, self.stride = w.shape[1:], stride
+        self.matrix = w.reshape(len(w), -1)
+        self.images = at_a_time(positions * w[0].nbytes)
+
+    def run(self, gy: np.ndarray, out: np.ndarray) -> None:
+        """gy: (n, Ho, Wo, O) -> out: (n, H, W, C), overwritten."""
+        rows, c = gy.reshape(-1, gy.shape[3]), out.shape[3]
+        if self.matrix.shape[1] == c and self.stride == 1:
+            np.matmul(rows, self.matrix, out=out.reshape(-1, c))
+            return
+        columns = scratch("columns", (len(rows), self.matrix.shape[1]), gy.dtype)
+        np.matmul(rows, self.matrix, out=columns)
+        scatter_add(columns.reshape(*gy.shape[:3], *self.shape), self.stride, out)
 
 
 def gather_is_cheaper(w_shape: tuple[int, ...], size: tuple[int, int], stride: int) -> bool:
@@ -54,7 +115,7 @@ def gather_is_cheaper(w_shape: tuple[int, ...], size: tuple[int, int], stride: i
     return tiles * window * (stride * tile * c + 8) < scatter
 
 
-class GatherPlan:
+class Gather:
     """A strided convolution's input gradient as one product on windows of gy: no scattering, no inserted zeros.
 
     The image is cut into tiles of s x b pixels (b a multiple of s). All pixels of a tile see the same window of
@@ -76,10 +137,7 @@ class GatherPlan:
                 for j in range(q % s, kw, s):
                     matrix[self.t - 1 - i // s, (q - j) // s + self.reach, :, i % s, q] = w[:, i, j]
         self.matrix = matrix.reshape(self.t * self.u * o, s * self.b * c)
-
-    def bytes_per_image(self, itemsize: int) -> int:
-        """Workspace of one image: its windows and its tiles."""
-        return self.tiles[0] * self.tiles[1] * sum(self.matrix.shape) * itemsize
+        self.images = at_a_time(self.tiles[0] * self.tiles[1] * sum(self.matrix.shape) * w.itemsize)
 
     def run(self, gy: np.ndarray, out: np.ndarray) -> None:
         """gy: (n, Ho, Wo, O) -> out: (n, H, W, C), overwritten."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
+from .direct import Forward, InputGrad, WeightGrad
 from .epilogue import Epilogue
-from .parallel import scratch, split
-from .patches import CHUNK_BYTES, GatherPlan, gather_is_cheaper, scatter_add
+from .parallel import split, threads
+from .patches import Columns, ColumnSums, Gather, Scatter, gather_is_cheaper
 
 
 def dense(epilogue: Epilogue, a: np.ndarray, b: np.ndarray) -> None:
@@ -36,13 +39,31 @@ def dense(epilogue: Epilogue, a: np.ndarray, b: np.ndarray) -> None:
     epilogue.finish(out, rows, 0)
 
 
-def by_images(fn: Callable[[int, int, int], None], count: int, bytes_per_image: int, work: float) -> int:
-    """fn(start, stop, part) on chunks of images whose workspace is about CHUNK_BYTES."""
-    step = max(1, CHUNK_BYTES // max(1, bytes_per_image))
+class Form(Protocol):
+    """A way to compute a convolution of some images, at most `images` at a time."""
+
+    images: int
+
+    def run(self, x: np.ndarray, out: np.ndarray) -> None: ...
+
+
+def by_images(epilogue: Epilogue, form: Form, x: np.ndarray, channels: int, work: float) -> None:
+    """What `form` makes of x, with the epilogue on each chunk of it; threads share the images."""
+
+    def chunk(start: int, stop: int, part: int) -> None:
+        out = epilogue.target(slice(start, stop), channels)
+        form.run(x[start:stop], out)
+        epilogue.finish(out, slice(start, stop), part)
+
+    in_chunks(chunk, len(x), form.images, work)
+
+
+def in_chunks(fn: Callable[[int, int, int], None], count: int, size: int, work: float) -> int:
+    """fn(start, stop, part) on chunks of so many images; returns how many threads shared them."""
 
     def share(start: int, stop: int, part: int) -> None:
-        for a in range(start, stop, step):
-            fn(a, min(a + step, stop), part)
+        for a in range(start, stop, size):
+            fn(a, min(a + size, stop), part)
 
     return split(share, count, work=work)
 
@@ -68,25 +89,43 @@ def expand(epilogue: Epilogue, gy: np.ndarray, w_rows: np.ndarray) -> None:
     split(finish, n, work=10 * product.size)
 
 
+def forward(epilogue: Epilogue, x: np.ndarray, w: np.ndarray, stride: int, shape: tuple[int, ...]) -> None:
+    """A convolution to `shape`, (N, Ho, Wo, O)."""
+    positions, k = shape[1] * shape[2], w[0].size
+    form = Forward.of(w, stride, shape) if x.dtype == w.dtype else None
+    by_images(
+        epilogue,
+        form or Columns(w, stride, positions),
+        x,
+        len(w),
+        len(x) * positions * (k * len(w) / 8 + k + 10 * len(w)),
+    )
+
+
 def windows(epilogue: Epilogue, gy: np.ndarray, w: np.ndarray, size: tuple[int, int], stride: int) -> None:
-    """The input gradient of a convolution with windows: gathered, or scattered, or (1x1) one plain product."""
-    n, o = len(gy), len(w)
-    c = w.shape[3]
+    """The input gradient of a convolution with windows: direct, gathered, or scattered."""
     positions = gy.shape[1] * gy.shape[2]
-    plan = GatherPlan(w, size, stride) if gather_is_cheaper(w.shape, size, stride) else None
-    w_rows = w.reshape(o, -1)
+    form: Form | None = InputGrad.of(w, size, stride, gy.shape) if gy.dtype == w.dtype else None
+    if form is None:
+        gathered = gather_is_cheaper(w.shape, size, stride)
+        form = Gather(w, size, stride) if gathered else Scatter(w, stride, positions)
+    by_images(epilogue, form, gy, w.shape[3], len(gy) * positions * w.size / 8 + 10 * epilogue.y.size)
 
-    def chunk(start: int, stop: int, part: int) -> None:
-        out = epilogue.target(slice(start, stop), c)
-        if plan is not None:
-            plan.run(gy[start:stop], out)
-        elif w_rows.shape[1] == c and stride == 1:
-            np.matmul(gy[start:stop].reshape(-1, o), w_rows, out=out.reshape(-1, c))
-        else:
-            columns = scratch("columns", ((stop - start) * positions, w_rows.shape[1]), gy.dtype)
-            np.matmul(gy[start:stop].reshape(-1, o), w_rows, out=columns)
-            scatter_add(columns.reshape(*gy[start:stop].shape[:3], *w.shape[1:]), stride, out)
-        epilogue.finish(out, slice(start, stop), part)
 
-    per_image = plan.bytes_per_image(gy.itemsize) if plan else positions * w_rows.shape[1] * gy.itemsize
-    by_images(chunk, n, per_image, n * positions * w.size / 8 + 10 * epilogue.y.size)
+def weight_sums(x: np.ndarray, gy: np.ndarray, kernel: tuple[int, int], stride: int) -> np.ndarray:
+    """The weight gradient of a convolution with windows, (O, kH kW C): threads' sums added in a fixed order."""
+    n, oh, ow, o = gy.shape
+    k = math.prod(kernel) * x.shape[3]
+    gy = np.ascontiguousarray(gy)
+
+    def begin() -> WeightGrad | ColumnSums:
+        return WeightGrad.of(x, gy, kernel, stride) or ColumnSums(x, gy, kernel, stride)
+
+    sums = [begin() for _ in range(threads())]
+    parts = in_chunks(
+        lambda start, stop, part: sums[part].add(x[start:stop], gy[start:stop]),
+        n,
+        sums[0].images,
+        n * oh * ow * (k * o / 8 + 2 * k),
+    )
+    return sum((s.rows() for s in sums[1:parts]), sums[0].rows())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from alikit.kernels.cpu import conv, parallel
+from alikit.kernels.cpu import conv, parallel, patches
 from alikit.kernels.cpu.parallel import set_threads, split, threads
 
 
@@ -95,7 +95,7 @@ def test_an_error_inside_a_kernel_reaches_the_caller(monkeypatch: pytest.MonkeyP
         return np.zeros((9 * len(x), 18))
 
     with monkeypatch.context() as broken:
-        broken.setattr(conv, "im2col", out_of_memory)
+        broken.setattr(patches, "im2col", out_of_memory)
         with pytest.raises(MemoryError, match="no columns today"):
             conv.conv2d(np.ones((4, 5, 5, 2)), np.ones((3, 3, 3, 2)))
     y, _ = conv.conv2d(np.ones((4, 5, 5, 2)), np.ones((3, 3, 3, 2)))

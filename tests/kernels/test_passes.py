@@ -100,11 +100,20 @@ def test_maxout_grad(same: Callable, matrix: Callable, mask: Callable, stream: C
 
 
 @pytest.mark.parametrize("pieces", [2, 5])
-@pytest.mark.parametrize(("rows", "groups", "width"), [(1, 1, 1), (7, 5, 3), (6, 21, 50)])
+@pytest.mark.parametrize(("rows", "groups", "width"), [(1, 1, 1), (7, 5, 3), (6, 21, 50), (9, 17, 300)])
 def test_products_of_winners(
-    same: Callable, matrix: Callable, stream: Callable, rows: int, groups: int, width: int, pieces: int
+    same: Callable,
+    matrix: Callable,
+    stream: Callable,
+    rows: int,
+    groups: int,
+    width: int,
+    pieces: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of more and fewer groups than are worked on at a time, and not a multiple of them."""
+    """Of more and fewer groups than are worked on at a time, and not a multiple of them; the same of rows; of rows that
+    fill no vector, that fill some, and that take more than there are registers."""
+    monkeypatch.setattr("alikit.kernels.cpu.passes.fused.ROWS_BYTES", 4 * width * 8)
     g, winner = matrix("g", rows, groups), stream("winner").integers(0, pieces, (rows, groups)).astype(np.uint8)
     same("winner_sums", g, winner, pieces, np.ones(groups * pieces))
     w, x = matrix("w", groups * pieces, width), matrix("x", rows, width)

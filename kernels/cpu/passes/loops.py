@@ -88,45 +88,23 @@ def winner_sums(g, winner, pieces, total):
 
 
 @compiled
-def winner_input_grad(g, winner, w, pieces, block, out):
-    """Four winners at a time, so that a row of out is read and written once for all of them."""
+def winner_input_grad(g, winner, w, pieces, out):
+    """Of rows that fill no vector: `tiles` has the loop for others."""
     out[:] = 0
-    for start in range(0, g.shape[1], block):
-        stop = min(start + block, g.shape[1])
-        whole = start + (stop - start) // 4 * 4
-        for n in range(g.shape[0]):
-            row = out[n]
-            for j in range(start, whole, 4):
-                a, b, c, d = g[n, j], g[n, j + 1], g[n, j + 2], g[n, j + 3]
-                of_a, of_b = w[j * pieces + winner[n, j]], w[(j + 1) * pieces + winner[n, j + 1]]
-                of_c, of_d = w[(j + 2) * pieces + winner[n, j + 2]], w[(j + 3) * pieces + winner[n, j + 3]]
-                for k in range(row.size):
-                    row[k] += a * of_a[k] + b * of_b[k] + c * of_c[k] + d * of_d[k]
-            for j in range(whole, stop):
-                a, of_a = g[n, j], w[j * pieces + winner[n, j]]
-                for k in range(row.size):
-                    row[k] += a * of_a[k]
+    for n in range(g.shape[0]):
+        for j in range(g.shape[1]):
+            for k in range(out.shape[1]):
+                out[n, k] += g[n, j] * w[j * pieces + winner[n, j], k]
 
 
 @compiled
-def winner_weight_grad(g, winner, x, pieces, block, out):
-    """Two winners at a time, so that a row of x is read once for both."""
+def winner_weight_grad(g, winner, x, pieces, out):
+    """Of rows that fill no vector: `tiles` has the loop for others."""
     out[:] = 0
-    for start in range(0, g.shape[1], block):
-        stop = min(start + block, g.shape[1])
-        whole = start + (stop - start) // 2 * 2
-        for n in range(g.shape[0]):
-            source = x[n]
-            for j in range(start, whole, 2):
-                a, b = g[n, j], g[n, j + 1]
-                of_a, of_b = out[j * pieces + winner[n, j]], out[(j + 1) * pieces + winner[n, j + 1]]
-                for k in range(source.size):
-                    of_a[k] += a * source[k]
-                    of_b[k] += b * source[k]
-            for j in range(whole, stop):
-                a, of_a = g[n, j], out[j * pieces + winner[n, j]]
-                for k in range(source.size):
-                    of_a[k] += a * source[k]
+    for n in range(g.shape[0]):
+        for j in range(g.shape[1]):
+            for k in range(out.shape[1]):
+                out[j * pieces + winner[n, j], k] += g[n, j] * x[n, k]
 
 
 @compiled

@@ -1,0 +1,68 @@
+"""The processor's vectors, for loops that the compiler does not find them in.
+
+Numba knows no vectors of registers, and what its compiler makes of a loop fetches every sum and puts it back. What is
+built from `Vectors` is in the compiler's own language. After a change here delete `__pycache__/*.nb?`: the loops that
+hold this code are kept on disk beside their own files, and of this one Numba does not see that it changed.
+"""
+
+from __future__ import annotations
+
+import llvmlite.binding
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+
+def _registers() -> tuple[int, int]:
+    """Bytes of a vector register and how many there are."""
+    has = llvmlite.binding.get_host_cpu_features()
+    if has.get("avx512f"):
+        return 64, 32
+    return (32 if has.get("avx2") else 16), (32 if has.get("neon") else 16)
+
+
+BYTES, REGISTERS = _registers()
+
+_FLOATS = {types.float32: (ir.FloatType(), 4), types.float64: (ir.DoubleType(), 8)}
+INT = ir.IntType(64)
+
+
+class Vectors:
+    """What an intrinsic function is written with: vectors of the type of its array at `position`."""
+
+    def __init__(self, context, builder, signature, args, position):
+        self.context, self.builder, self.signature, self.args = context, builder, signature, args
+        self.number, self.size = _FLOATS[signature.args[position].dtype]
+        self.width = BYTES // self.size
+        self.vector = ir.VectorType(self.number, self.width)
+        kind = ir.FunctionType(self.vector, [self.vector] * 3)
+        # fused where the processor can
+        name = f"llvm.fmuladd.v{self.width}f{8 * self.size}"
+        self.multiply_add = cgutils.get_or_insert_function(builder.module, kind, name)
+
+    def pointer(self, position, start):
+        """To an element of the array at `position`."""
+        array = self.context.make_array(self.signature.args[position])
+        return self.builder.gep(array(self.context, self.builder, self.args[position]).data, [start])
+
+    def on(self, pointer, stride, times):
+        return self.builder.gep(pointer, [self.builder.mul(stride, times)])
+
+    def load(self, pointer):
+        return self.builder.load(self.builder.bitcast(pointer, self.vector.as_pointer()), align=self.size)
+
+    def store(self, value, pointer):
+        self.builder.store(value, self.builder.bitcast(pointer, self.vector.as_pointer()), align=self.size)
+
+    def spread(self, pointer):
+        """A vector of one number."""
+        none, lanes = ir.Constant(self.vector, ir.Undefined), ir.VectorType(ir.IntType(32), self.width)
+        one = self.builder.insert_element(none, self.builder.load(pointer), ir.IntType(32)(0))
+        return self.builder.shuffle_vector(one, none, ir.Constant(lanes, None))
+
+    def sums(self, values):
+        """Sums that the compiler keeps in registers."""
+        return [cgutils.alloca_once_value(self.builder, value) for value in values]
+
+    def add(self, total, factor, value):
+        self.builder.store(self.builder.call(self.multiply_add, [factor, value, self.builder.load(total)]), total)
