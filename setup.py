@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-NUMBA = "numba>=0.61"  # compiles the CPU kernels' elementwise passes; without it they are NumPy's
+NUMBA = "numba>=0.61"  # compiles the CPU's convolutions and elementwise passes; without it they are NumPy's
 
 setup(
     name="alikit",
