@@ -1,4 +1,5 @@
-"""The matrix products that convolutions are made of, each with its epilogue on every slab of the result."""
+"""The products that convolutions are made of, with the epilogue on every slab of the result, and which form of a layer
+with windows is taken."""
 
 from __future__ import annotations
 
