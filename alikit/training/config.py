@@ -93,16 +93,16 @@ FOLDER_MODELS = {32: "svhn", 64: "tiny-imagenet"}
 DEMO: dict[str, dict[str, Any]] = {
     "svhn": {
         "data": "synthetic",
-        "images": 8192,  # drawn once each: two and a half passes over them rather than one over more
+        "images": 8192,  # drawn once each: two passes and a bit over them rather than one over more
         "model": "small",
         "batch_size": 32,
-        "steps": 640,
+        "steps": 560,
         "lr": 5e-4,
         "ema": 0.01,
         "log_every": 20,
         "reconstruction": 100.0,  # in minutes ALI alone learns to draw, but hardly yet to encode
-        "sample_every": 320,
-        "checkpoint_every": 320,
+        "sample_every": 280,
+        "checkpoint_every": 280,
     },
     "mixture": {
         "batch_size": 50,
