@@ -30,7 +30,7 @@ CHUNK_BYTES = 500_000
 #: Pixels of gy from which a weight gradient is taken directly: with fewer its sums are fetched and put back too often.
 PIXELS = 64
 
-#: Images' pixels whose products are added up before they go into the total: float32 loses less.
+#: Pixels of gy whose products are added up before they go into the total, in whole images: float32 loses less.
 STRETCH = 4096
 
 #: Bytes of x and of gy's panel that are read again and again: they leave room in the first level of cache.
@@ -161,5 +161,5 @@ class WeightGrad:
         self.total += self.part
 
     def rows(self) -> np.ndarray:
-        """(O, kH kW C)."""
+        """(O, kH kW C), a turned view."""
         return self.total.reshape(-1, self.total.shape[2]).T

@@ -129,4 +129,5 @@ def weight_sums(x: np.ndarray, gy: np.ndarray, kernel: tuple[int, int], stride: 
         sums[0].images,
         n * oh * ow * (k * o / 8 + 2 * k),
     )
-    return sum((s.rows() for s in sums[1:parts]), sums[0].rows())
+    # in the order of the weights: Adam would turn it stretch by stretch
+    return np.ascontiguousarray(sum((s.rows() for s in sums[1:parts]), sums[0].rows()))

@@ -82,7 +82,9 @@ def test_equals_windows_laid_out(case: Case, draw: Callable, forms: Callable) ->
     x, w, gy = draw(case)
     near(*forms(lambda: conv2d(x, w, stride=case.stride)[0]), w[0].size)
     near(*forms(lambda: conv2d_input_grad(gy, w, x.shape[1:3], stride=case.stride)[0]), w[..., 0].size)
-    near(*forms(lambda: conv2d_weight_grad(x, gy, w.shape[1:3], stride=case.stride)), gy[..., 0].size)
+    found, wanted = forms(lambda: conv2d_weight_grad(x, gy, w.shape[1:3], stride=case.stride))
+    near(found, wanted, gy[..., 0].size)
+    assert found.flags.c_contiguous
 
 
 @every_case

@@ -62,6 +62,18 @@ def test_gradients_of_input_weight_and_bias(both: tuple, draw: Callable) -> None
         same(*(bias_activation_grad(gy, gy, LINEAR, bias_shape=shape)[1] for gy in both))
 
 
+@pytest.mark.parametrize("channels", [CHANNELS, 40], ids=["less than a vector", "several"])
+def test_arrays_of_another_dtype_or_order(both: tuple, draw: Callable, channels: int) -> None:
+    x, w = draw("x", ROWS, 1, 1, channels), draw("w", GROUPS * PIECES, 1, 1, channels)
+    turned = np.ascontiguousarray(w.T).T
+    same(*(conv2d_input_grad(gy, turned, (1, 1))[0] for gy in both))
+    for other in (np.float32, np.float64):
+        found, wanted = (conv2d_input_grad(gy, w.astype(other), (1, 1))[0] for gy in both)
+        same(found, wanted.astype(found.dtype), np.float32)
+        found, wanted = (conv2d_weight_grad(x.astype(other), gy[:ROWS], (1, 1)) for gy in both)
+        same(found, wanted.astype(found.dtype), np.float32)
+
+
 @pytest.mark.parametrize("large", [0, math.inf], ids=["waited for", "left"])
 def test_rows_that_are_weighed(both: tuple, draw: Callable, large: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(winners, "LARGE", large)

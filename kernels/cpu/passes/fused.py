@@ -9,7 +9,7 @@ import numpy as np
 from ...arrays import Activation
 from ..parallel import BLOCK, constant
 from . import loops, plain
-from . import rows as tables
+from . import rows as row_sums
 
 #: Elements that a row of a matrix should have: a compiled loop is as fast on short ones.
 ROW = 1
@@ -73,22 +73,24 @@ def winner_sums(g: np.ndarray, winner: np.ndarray, pieces: int, total: np.ndarra
 
 
 def winner_input_grad(g: np.ndarray, winner: np.ndarray, w: np.ndarray, pieces: int, out: np.ndarray) -> None:
-    vectors = tables.row_vectors(out.shape[1], out.itemsize)
+    vectors = row_sums.row_vectors(out.shape[1], out.itemsize)
     if vectors == 0:
         loops.winner_input_grad(g, winner, w, pieces, out)
         return
+    g, w = (np.ascontiguousarray(a, out.dtype) for a in (g, w))
     index = np.empty(WINNERS_TOGETHER, np.int64)
-    tables.winner_input_grad(vectors)(g, winner, w, pieces, WINNERS_TOGETHER, index, out)
+    row_sums.winner_input_grad(vectors)(g, winner, w, pieces, WINNERS_TOGETHER, index, out)
 
 
 def winner_weight_grad(g: np.ndarray, winner: np.ndarray, x: np.ndarray, pieces: int, out: np.ndarray) -> None:
-    vectors = tables.row_vectors(out.shape[1], out.itemsize)
+    vectors = row_sums.row_vectors(out.shape[1], out.itemsize)
     if vectors == 0:
         loops.winner_weight_grad(g, winner, x, pieces, out)
         return
-    rows = max(1, ROWS_BYTES // x[0].nbytes)
-    index, factors, begins = np.empty(rows, np.int64), np.empty(rows, g.dtype), np.empty(pieces + 1, np.int64)
-    tables.winner_weight_grad(vectors)(g, winner, x, pieces, rows, factors, index, begins, out)
+    x = np.ascontiguousarray(x, out.dtype)
+    rows = max(1, ROWS_BYTES // (x.shape[1] * x.itemsize))
+    index, factors, begins = np.empty(rows, np.int64), np.empty(rows, x.dtype), np.empty(pieces + 1, np.int64)
+    row_sums.winner_weight_grad(vectors)(g, winner, x, pieces, rows, factors, index, begins, out)
 
 
 def drop(y: np.ndarray, keep: np.ndarray, rate: float) -> None:

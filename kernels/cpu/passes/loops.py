@@ -89,7 +89,7 @@ def winner_sums(g, winner, pieces, total):
 
 @compiled
 def winner_input_grad(g, winner, w, pieces, out):
-    """Of rows that fill no vector: `tiles` has the loop for others."""
+    """Of rows that fill no vector: `rows.py` has the loop for others."""
     out[:] = 0
     for n in range(g.shape[0]):
         for j in range(g.shape[1]):
@@ -99,7 +99,7 @@ def winner_input_grad(g, winner, w, pieces, out):
 
 @compiled
 def winner_weight_grad(g, winner, x, pieces, out):
-    """Of rows that fill no vector: `tiles` has the loop for others."""
+    """Of rows that fill no vector: `rows.py` has the loop for others."""
     out[:] = 0
     for n in range(g.shape[0]):
         for j in range(g.shape[1]):

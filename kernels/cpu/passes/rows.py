@@ -9,7 +9,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .loops import compiled
-from .vectors import BYTES, INT, Vectors
+from .vectors import BYTES, INT, Vectors, one_dtype
 
 
 @intrinsic(prefer_literal=True)
@@ -20,6 +20,7 @@ def sum_of_rows(_, vectors, factors, f0, index, i0, count, table, width, start, 
                the one before where they do not divide
     All arrays are one-dimensional and contiguous; index of int64, the others of one dtype.
     """
+    one_dtype(factors, table, out)
     where = types.int64
     return types.void(vectors, factors, where, index, where, where, table, *[where] * 3, out, where), _sum_of_rows
 
@@ -61,13 +62,14 @@ def row_vectors(channels: int, itemsize: int) -> int:
 @cache
 def winner_input_grad(vectors):
     """The loop for so many vectors of a row at a time: `winners.py`."""
+    size = BYTES  # bound here, so that what is kept on disk is kept apart from other processors'
 
     @compiled
     def loop(g, winner, w, pieces, block, index, out):
         """g, winner: (N, J); w: (J pieces, C); out: (N, C); of `block` winners, whose rows of w stay in cache, index
         takes the numbers."""
         rows, channels = out.shape
-        stretch = vectors * (BYTES // out.itemsize)
+        stretch = vectors * (size // out.itemsize)
         flat_g, flat_w, flat_out = g.reshape(-1), w.reshape(-1), out.reshape(-1)
         out[:] = 0
         for first in range(0, g.shape[1], block):
@@ -87,13 +89,14 @@ def winner_input_grad(vectors):
 @cache
 def winner_weight_grad(vectors):
     """The loop for so many vectors of a row at a time: `winners.py`."""
+    size = BYTES  # bound here, so that what is kept on disk is kept apart from other processors'
 
     @compiled
     def loop(g, winner, x, pieces, block, factors, index, begins, out):
         """g, winner: (N, J); x: (N, C); out: (J pieces, C). Of `block` rows of x, which stay in cache, index and
         factors take numbers and gradients, sorted by the piece that won; begins: (pieces + 1,)."""
         channels = x.shape[1]
-        stretch = vectors * (BYTES // out.itemsize)
+        stretch = vectors * (size // out.itemsize)
         flat_x, flat_out = x.reshape(-1), out.reshape(-1)
         out[:] = 0
         for first in range(0, x.shape[0], block):

@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .loops import compiled
-from .vectors import BYTES, INT, Vectors
+from .vectors import BYTES, INT, Vectors, one_dtype
 
 #: Steps for which the vectors of a panel are read again and again from the first level of cache.
 SEGMENT = 160
@@ -32,6 +32,7 @@ def tile(
     for skip <= p < rows and v < vectors * width of a vector. rows and vectors are known to the compiler; a, b and out
     are one-dimensional, contiguous and of one dtype; the rest are numbers of elements.
     """
+    one_dtype(a, b, out)
     where = types.int64
     signature = types.void(rows, vectors, a, *[where] * 4, b, *[where] * 5, out, *[where] * 3)
     return signature, _tile
@@ -67,6 +68,7 @@ def _tile(context, builder, signature, args):
 @cache
 def correlate(rows, vectors):
     """The loop for tiles of so many pixels; the last of a line lies over the one before where they do not divide it."""
+    size = BYTES  # bound here, so that what is kept on disk is kept apart from other processors'
 
     @compiled
     def loop(x, panels, stride, out):
@@ -76,7 +78,8 @@ def correlate(rows, vectors):
         channels last; out: (N, Ho, Wo, O).
         """
         line, pixel, (_, height, width, channels) = x.shape[2] * x.shape[3], x.shape[3], out.shape
-        taps, count, run, panel = panels.shape
+        taps, count, run, _ = panels.shape
+        panel = vectors * (size // x.itemsize)
         flat_x, flat_w, flat_out = x.reshape(-1), panels.reshape(-1), out.reshape(-1)
         segment = -(-run // -(-run // SEGMENT))
         for n in range(x.shape[0]):
@@ -100,6 +103,7 @@ def correlate(rows, vectors):
 @cache
 def scatter(rows, vectors):
     """The loop for tiles of so many pixels of gy, the last over the one before as in `correlate`."""
+    size = BYTES  # bound here, so that what is kept on disk is kept apart from other processors'
 
     @compiled
     def loop(gy, panels, stride, out):
@@ -109,7 +113,8 @@ def scatter(rows, vectors):
         """
         _, height, width, run = gy.shape
         _, lines, pixels, channels = out.shape
-        kh, kw, count, _, panel = panels.shape
+        kh, kw, count, _, _ = panels.shape
+        panel = vectors * (size // gy.itemsize)
         flat_g, flat_w, flat_out = gy.reshape(-1), panels.reshape(-1), out.reshape(-1)
         segment = -(-run // -(-run // SEGMENT))
         for n in range(gy.shape[0]):
@@ -134,6 +139,7 @@ def scatter(rows, vectors):
 @cache
 def weight_sums(rows, vectors):
     """The loop for tiles of so many numbers of windows' lines, the last over the one before as in `correlate`."""
+    size = BYTES  # bound here, so that what is kept on disk is kept apart from other processors'
 
     @compiled
     def loop(x, gy, stride, lines, out):
@@ -144,7 +150,7 @@ def weight_sums(rows, vectors):
         """
         line, pixel, channels = x.shape[2] * x.shape[3], x.shape[3], gy.shape[3]
         taps, run, _ = out.shape
-        panel = vectors * (BYTES // x.itemsize)
+        panel = vectors * (size // x.itemsize)
         flat_x, flat_gy, flat_out = x.reshape(-1), gy.reshape(-1), out.reshape(-1)
         for n in range(x.shape[0]):
             for a in range(0, gy.shape[1], lines):

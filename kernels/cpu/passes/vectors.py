@@ -1,8 +1,8 @@
 """The processor's vectors, for loops that the compiler does not find them in.
 
 Numba knows no vectors of registers, and what its compiler makes of a loop fetches every sum and puts it back. What is
-built from `Vectors` is in the compiler's own language. After a change here delete `__pycache__/*.nb?`: the loops that
-hold this code are kept on disk beside their own files, and of this one Numba does not see that it changed.
+built from `Vectors` is in the compiler's own language. After a change here touch `tiles.py` and `rows.py`: their loops
+are kept on disk, and Numba looks at no other file for changes.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ import llvmlite.binding
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 
 
 def _registers() -> tuple[int, int]:
     """Bytes of a vector register and how many there are."""
-    has = llvmlite.binding.get_host_cpu_features()
+    try:
+        has = llvmlite.binding.get_host_cpu_features()
+    except RuntimeError:  # LLVM does not know this processor
+        has = {}
     if has.get("avx512f"):
         return 64, 32
     return (32 if has.get("avx2") else 16), (32 if has.get("neon") else 16)
@@ -25,6 +29,12 @@ BYTES, REGISTERS = _registers()
 
 _FLOATS = {types.float32: (ir.FloatType(), 4), types.float64: (ir.DoubleType(), 8)}
 INT = ir.IntType(64)
+
+
+def one_dtype(*arrays):
+    """Refuses to compile for arrays of unlike dtypes: a vector is read from any of them as the first one's."""
+    if len({array.dtype for array in arrays}) > 1:
+        raise TypingError(f"arrays of one dtype, found {', '.join(str(array.dtype) for array in arrays)}")
 
 
 class Vectors:
