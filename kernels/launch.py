@@ -1,4 +1,5 @@
-"""The one file that knows Triton's runtime: what a kernel is launched with, and on what.
+"""The one file that knows Triton's runtime (its interpreter: `interpreter.py`): what a kernel is launched with, and
+on what.
 
 `launch` is all that a kernel file calls. Behind it stand three devices:
 
@@ -22,6 +23,7 @@ import numpy as np
 
 from . import binary, cuda, elf, host, ptx
 from .binary import Binary
+from .interpreter import interpreter
 from .record import TYPES, Int64, Launch, Work, address, describe
 from .source import Kernel, Language, launch_key
 
@@ -252,26 +254,11 @@ def ask_triton(record: Launch, arch: int, *, lines: bool = True, **more: Any) ->
         return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
 
 
-@functools.cache
-def _interpreter() -> Any:
-    """Triton's interpreter. Its numbers are arrays of one element, which NumPy since 2.4 does not take for numbers."""
-    from triton.runtime import interpreter
-
-    patch = interpreter._patch_lang_tensor
-
-    def patch_and_count(tensor: Any, scope: Any) -> None:
-        patch(tensor, scope)
-        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
-
-    interpreter._patch_lang_tensor = patch_and_count
-    return interpreter
-
-
 def _interpret(record: Launch, arguments: Mapping[str, Any], constants: Mapping[str, Any]) -> None:
     """Runs in Triton's interpreter. It takes tensors ready made, so no array needs to look like one of torch's."""
     import triton.language as tl
 
-    handle = _interpreter().TensorHandle
+    handle = interpreter().TensorHandle
     values: dict[str, Any] = {}
     for name, kind in record.signature:
         if kind == "constexpr":

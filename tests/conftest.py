@@ -47,7 +47,8 @@ def interpreted(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[tup
 
 def _interpret(path: Path, started: list[subprocess.Popen[str]]) -> tuple[int, str]:
     """Exit status and output of pytest on one file in Triton's interpreter, in a process that joins `started`."""
-    command = ["nice", sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
+    without = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")  # which takes as long as a short file
+    command = ["nice", sys.executable, "-m", "pytest", "-q", *without, str(path)]
     environment = {**os.environ, "TRITON_INTERPRET": "1", "ALIKIT_PASSES": "plain"}  # nothing to load, or to compile
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     started.append(process)

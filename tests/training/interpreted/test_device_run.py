@@ -20,7 +20,7 @@ from alikit.training.feed import Feed
 from alikit.training.stepper import DeviceStepper
 
 CONFIG = replace(
-    PRESETS["mixture"], device="cuda", width=0.02, batch_size=8, log_every=1, checkpoint_every=2, ema=0.3, keep=9
+    PRESETS["mixture"], device="cuda", width=0.02, batch_size=8, log_every=1, checkpoint_every=1, ema=0.3, keep=9
 )
 RNG = np.random.default_rng(1)
 POINTS = (MEANS[RNG.integers(25, size=21)] + SIGMA * RNG.standard_normal((21, 2))).astype(np.float32)
@@ -48,11 +48,11 @@ def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_that_went_on_ends_as_one_that_was_never_stopped(tmp_path: Path, capsys) -> None:
-    """Four steps of batches 8, 8, 5, 8; the other one goes on from a checkpoint of the second."""
+    """Four steps of batches 8, 8, 5, 8; the other one goes on from a checkpoint of the third."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert loop.train(start(whole, 4), quiet=True) == 0
     assert "the interpreted device has no graphs; steps run one launch at a time" in capsys.readouterr().err
-    assert loop.train(start(parts, 4, runs.checkpoint_path(whole, 2)), quiet=True) == 0
+    assert loop.train(start(parts, 4, runs.checkpoint_path(whole, 3)), quiet=True) == 0
     ends = [state.read(runs.checkpoint_path(folder, 4)).arrays for folder in (whole, parts)]
     assert ends[0].keys() == ends[1].keys()
     for name, array in ends[0].items():
@@ -114,14 +114,14 @@ def test_labels_and_a_labelled_batch_come_with_the_images(monkeypatch: pytest.Mo
 
 
 def test_a_run_that_diverges_leaves_the_checkpoint_from_before(tmp_path: Path) -> None:
-    run = start(tmp_path / "run", 3)
+    run = start(tmp_path / "run", 2)
     step = DeviceStepper.step
 
     def spoilt(number: int) -> int:
-        if number == 2:
+        if number == 1:
             run.trainer.model.decoder.layers[0].conv.weight.data[...] = np.inf
         return step(run.stepper, number)
 
     run.stepper.step = spoilt  # type: ignore[method-assign]
-    with pytest.raises(DivergedError, match=r"^step 3: .* is not finite; last checkpoint: .*checkpoint-00000002.h5$"):
+    with pytest.raises(DivergedError, match=r"^step 2: .* is not finite; last checkpoint: .*checkpoint-00000001.h5$"):
         loop.train(run, quiet=True)

@@ -39,6 +39,13 @@ def last_one_sums(x_ptr, y_ptr, part_ptr, counter_ptr, programs, BLOCK: tl.const
         tl.store(counter_ptr, 0)
 
 
+@jit
+def far(y_ptr, n):
+    """Places of signed and of unsigned numbers."""
+    tl.store(y_ptr, tl.program_id(0).to(tl.uint32) + 4294967295)
+    tl.store(y_ptr + 1, n * 2147483 + tl.program_id(0))
+
+
 def call(x: Any, bias: Any, y: Any, n: int, factor: float = 2.0) -> None:
     arguments = {"x_ptr": x, "bias_ptr": bias, "y_ptr": y, "n": n, "factor": factor}
     launch(scaled, -(-n // 8), arguments, {"BIASED": bias is not None, "BLOCK": 8}, work=Work(4 * n, 4 * n, n))
@@ -51,6 +58,15 @@ def test_runs_on_host_memory_in_place(put: Callable, stream: Callable) -> None:
     np.testing.assert_array_equal(y.get(), x * np.float32(0.3) + bias)
     call(put(x), None, y, 19, 0.3)
     np.testing.assert_array_equal(y.get(), x * np.float32(0.3))
+
+
+def test_only_unsigned_numbers_may_overflow() -> None:
+    """As a GPU's do, silently."""
+    y = device.empty(2, np.uint32)
+    launch(far, 2, {"y_ptr": y, "n": 999}, {})
+    assert y.get().tolist() == [0, 2147483 * 999 + 1]
+    with pytest.raises(Exception, match="int32 overflow"):
+        launch(far, 1, {"y_ptr": y, "n": 1001}, {})
 
 
 def test_bfloat16_arrays_are_read_and_written(put: Callable) -> None:
