@@ -50,8 +50,18 @@ CASES = [
     Case(13, 6, 7, 4, 5, 3, 3, 2, "13 images: several uneven chunks for each thread"),
     Case(1, 6, 7, 4, 5, 3, 3, 2, "fewer images than threads"),
 ]
-pytestmark = pytest.mark.usefixtures("input_grad_form")
-every_case = pytest.mark.parametrize("case", CASES, ids=[case.why for case in CASES])
+
+
+def forms(case: Case) -> list[str]:
+    """Those of the input gradient: two where a kernel has windows to lay out."""
+    pixels = (case.kh, case.kw, case.stride) == (1, 1, 1)
+    return ["scatter"] if pixels or (case.kh, case.kw) == (case.h, case.w) else ["gather", "scatter"]
+
+
+def every_case(test: Callable) -> Callable:
+    ways = [pytest.param(case, form, id=f"{case.why}-{form}") for case in CASES for form in forms(case)]
+    test = pytest.mark.parametrize(("case", "input_grad_form"), ways, indirect=["input_grad_form"])(test)
+    return pytest.mark.usefixtures("input_grad_form")(test)
 
 
 def loop_conv2d(x: np.ndarray, w: np.ndarray, stride: int) -> np.ndarray:

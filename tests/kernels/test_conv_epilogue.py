@@ -56,7 +56,14 @@ FORMS = {
 DROPOUT = Dropout(0.3, Counters(seed=5, step=9, stream=2))
 
 every_form = pytest.mark.parametrize(("bias", "activation"), FORMS.values(), ids=FORMS.keys())
-pytestmark = pytest.mark.usefixtures("splitting", "input_grad_form")
+every_forward_path = pytest.mark.parametrize("path", FORWARD_PATHS.values(), ids=FORWARD_PATHS.keys())
+pytestmark = pytest.mark.usefixtures("splitting")
+
+
+def every_gradient_path(test: Callable) -> Callable:
+    paths = [pytest.param(p, "gather" if name == "gather" else "scatter", id=name) for name, p in GRADIENT_PATHS.items()]
+    test = pytest.mark.parametrize(("path", "input_grad_form"), paths, indirect=["input_grad_form"])(test)
+    return pytest.mark.usefixtures("input_grad_form")(test)
 
 
 def written_out(a: np.ndarray, activation: Activation) -> tuple[np.ndarray, np.ndarray | None]:
@@ -93,7 +100,7 @@ def assert_epilogue(found: tuple[np.ndarray, Any], linear: np.ndarray, b: Any, a
 
 
 @every_form
-@pytest.mark.parametrize("path", FORWARD_PATHS.values(), ids=FORWARD_PATHS.keys())
+@every_forward_path
 def test_convolution(path: Path, bias: str | None, activation: Activation, operands: Callable) -> None:
     y_shape = conv2d(np.zeros(path.x), np.zeros(path.w), stride=path.stride)[0].shape
     x, w, b = operands(path, bias, y_shape)
@@ -102,7 +109,7 @@ def test_convolution(path: Path, bias: str | None, activation: Activation, opera
 
 
 @every_form
-@pytest.mark.parametrize("path", GRADIENT_PATHS.values(), ids=GRADIENT_PATHS.keys())
+@every_gradient_path
 def test_transposed_convolution(
     path: Path, bias: str | None, activation: Activation, operands: Callable, stream: Callable
 ) -> None:
@@ -119,14 +126,14 @@ def assert_moments(y: np.ndarray, moments: tuple[np.ndarray, np.ndarray]) -> Non
 
 
 @pytest.mark.parametrize("bias", [None, "tied", "untied"])
-@pytest.mark.parametrize("path", FORWARD_PATHS.values(), ids=FORWARD_PATHS.keys())
+@every_forward_path
 def test_moments_of_a_convolution(path: Path, bias: str | None, operands: Callable) -> None:
     plain, _ = conv2d(np.zeros(path.x), np.zeros(path.w), stride=path.stride)
     x, w, b = operands(path, bias, plain.shape)
     assert_moments(*conv2d(x, w, b, stride=path.stride, activation=Activation("leaky_relu", 0.1), moments=True))
 
 
-@pytest.mark.parametrize("path", GRADIENT_PATHS.values(), ids=GRADIENT_PATHS.keys())
+@every_gradient_path
 def test_moments_of_a_transposed_convolution(path: Path, operands: Callable, stream: Callable) -> None:
     gy_shape = conv2d(np.zeros(path.x), np.zeros(path.w), stride=path.stride)[0].shape
     _, w, b = operands(path, "tied", path.x)
@@ -148,7 +155,7 @@ def test_moments_do_not_cancel_where_the_mean_is_large(operands: Callable) -> No
 
 
 @every_form
-@pytest.mark.parametrize("path", FORWARD_PATHS.values(), ids=FORWARD_PATHS.keys())
+@every_forward_path
 def test_dropout_falls_on_the_result_of_a_convolution(
     path: Path, bias: str | None, activation: Activation, operands: Callable
 ) -> None:
@@ -159,7 +166,7 @@ def test_dropout_falls_on_the_result_of_a_convolution(
 
 
 @every_form
-@pytest.mark.parametrize("path", GRADIENT_PATHS.values(), ids=GRADIENT_PATHS.keys())
+@every_gradient_path
 def test_dropout_falls_on_the_result_of_a_transposed_convolution(
     path: Path, bias: str | None, activation: Activation, operands: Callable, stream: Callable
 ) -> None:
@@ -228,7 +235,7 @@ def assert_passed(found: tuple[np.ndarray, Any], gx: np.ndarray, state: NormStat
 @every_way
 @with_and_without
 @pytest.mark.parametrize("cotangents", [1, 3])
-@pytest.mark.parametrize("path", GRADIENT_PATHS.values(), ids=GRADIENT_PATHS.keys())
+@every_gradient_path
 def test_a_gradient_passes_through_the_norm_in_front_of_a_convolution(
     path: Path,
     cotangents: int,
@@ -256,7 +263,7 @@ def test_a_gradient_passes_through_the_norm_in_front_of_a_convolution(
 @every_way
 @with_and_without
 @pytest.mark.parametrize("cotangents", [1, 3])
-@pytest.mark.parametrize("path", FORWARD_PATHS.values(), ids=FORWARD_PATHS.keys())
+@every_forward_path
 def test_a_gradient_passes_through_the_norm_in_front_of_a_transposed_convolution(
     path: Path,
     cotangents: int,
@@ -289,7 +296,7 @@ def output_of(state: NormState) -> np.ndarray:
     return y if state.dropout is None else dropout_kernel(y, state.dropout)
 
 
-@pytest.mark.parametrize("path", FORWARD_PATHS.values(), ids=FORWARD_PATHS.keys())
+@every_forward_path
 def test_partial_sums_of_a_weight_gradient(path: Path, operands: Callable, stream: Callable) -> None:
     x, w, _ = operands(path, None, path.x)
     gy = stream("gy").standard_normal(conv2d(x, w, stride=path.stride)[0].shape)
