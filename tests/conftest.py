@@ -21,6 +21,10 @@ from threadpoolctl import threadpool_limits
 
 from alikit.nn import Module
 
+# hundreds of processes follow, each of which would compile every module anew
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 Stream = Callable[[str], np.random.Generator]
 NOBODY = 65534
 
