@@ -42,6 +42,7 @@ setup(
         "bench": ["torch>=2.6", NUMBA],
         "dev": [
             "pytest>=8",
+            "pytest-xdist>=3.7",
             "hypothesis>=6.100",
             "ruff>=0.6",
             "mypy>=1.11",

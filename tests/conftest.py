@@ -12,7 +12,6 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -29,35 +28,12 @@ Stream = Callable[[str], np.random.Generator]
 NOBODY = 65534
 
 
+#: files that take longest, from the longest on: begun first, none is left to run alone at the end
+LONG = ("test_interpreted", "test_aot", "test_resume", "test_findings", "test_study")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The interpreter's files are asked for last, so that they have run beside everything else."""
-    items.sort(key=lambda item: item.path.name == "test_interpreted.py")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def interpreted(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[tuple[int, str]]]]:
-    """The interpreter's files that were asked for, under way from the first test on, as many at a time as there are
-    cores and behind whatever else wants them: exit status and output of each."""
-    items = [item for item in request.session.items if item.path.name == "test_interpreted.py"]
-    names = [item.callspec.params["name"] for item in items if isinstance(item, pytest.Function)]
-    started: list[subprocess.Popen[str]] = []
-    pool = ThreadPoolExecutor(os.cpu_count())
-    yield {name: pool.submit(_interpret, Path(__file__).parent / name, started) for name in names}
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in started:
-        process.kill()  # nobody waited for it
-    pool.shutdown()
-
-
-def _interpret(path: Path, started: list[subprocess.Popen[str]]) -> tuple[int, str]:
-    """Exit status and output of pytest on one file in Triton's interpreter, in a process that joins `started`."""
-    without = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")  # which takes as long as a short file
-    command = ["nice", sys.executable, "-m", "pytest", "-q", *without, str(path)]
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "ALIKIT_PASSES": "plain"}  # nothing to load, or to compile
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    started.append(process)
-    output, _ = process.communicate()
-    return process.returncode, output
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session", autouse=True)

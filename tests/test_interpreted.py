@@ -1,25 +1,27 @@
-"""What GPU kernels compute, in Triton's interpreter: the tests in folders called `interpreted`, a process a file.
-
-The processes run beside all other tests from the beginning (`interpreted` in conftest.py); here, at the end, is what
-came of them.
-"""
+"""What GPU kernels compute, in Triton's interpreter: the tests in folders called `interpreted`, a process a file."""
 
 import importlib.util
-from concurrent.futures import Future
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).parent
-#: the long ones begin first
-FILES = sorted(HERE.rglob("interpreted/test_*.py"), key=lambda path: ("conv" not in path.name, "step" not in path.name))
-NAMES = [str(path.relative_to(HERE)) for path in FILES]
+NAMES = sorted(str(path.relative_to(HERE)) for path in HERE.rglob("interpreted/test_*.py"))
+#: one process is enough; the plugin of hypothesis takes as long as a short file
+OPTIONS = ("-q", "-n0", "-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+SURROUNDINGS = {"TRITON_INTERPRET": "1", "ALIKIT_PASSES": "plain"}  # nothing to load, or to compile
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton (Linux only) is not installed")
 @pytest.mark.parametrize("name", NAMES)
-def test_interpreted(name: str, interpreted: dict[str, Future[tuple[int, str]]]) -> None:
-    status, output = interpreted[name].result()
-    if status:
-        pytest.fail(output[-25000:], pytrace=False)
+def test_interpreted(name: str) -> None:
+    command = [sys.executable, "-m", "pytest", *OPTIONS, str(HERE / name)]
+    done = subprocess.run(
+        command, env={**os.environ, **SURROUNDINGS}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if done.returncode:
+        pytest.fail(done.stdout[-25000:], pytrace=False)

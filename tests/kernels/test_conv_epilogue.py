@@ -61,8 +61,9 @@ pytestmark = pytest.mark.usefixtures("splitting")
 
 
 def every_gradient_path(test: Callable) -> Callable:
-    paths = [pytest.param(p, "gather" if name == "gather" else "scatter", id=name) for name, p in GRADIENT_PATHS.items()]
-    test = pytest.mark.parametrize(("path", "input_grad_form"), paths, indirect=["input_grad_form"])(test)
+    forms = {name: "gather" if name == "gather" else "scatter" for name in GRADIENT_PATHS}
+    ways = [pytest.param(path, forms[name], id=name) for name, path in GRADIENT_PATHS.items()]
+    test = pytest.mark.parametrize(("path", "input_grad_form"), ways, indirect=["input_grad_form"])(test)
     return pytest.mark.usefixtures("input_grad_form")(test)
 
 
