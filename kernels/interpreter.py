@@ -7,6 +7,7 @@ All of it changes private names of `triton.runtime.interpreter`, in processes th
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from typing import Any
 
@@ -24,6 +25,7 @@ def interpreter() -> Any:
     _count_by_arrays(triton_s)
     _enter_once(triton_s)
     _look_types_up(triton_s)
+    _share_shapes()
     _watch_integers_by_numpy(triton_s)
     return triton_s
 
@@ -64,6 +66,21 @@ def _look_types_up(triton_s: Any) -> None:
     of_scalar = functools.cache(triton_s._get_np_dtype)
     address = np.dtype(np.uint64)
     triton_s._get_np_dtype = lambda kind: address if kind.scalar.is_ptr() else of_scalar(kind.scalar)
+
+
+def _share_shapes() -> None:
+    """Tensors of a shape share what tells their shape and size, in objects that nobody changes."""
+    from triton.language import core
+
+    @functools.cache
+    def made(shape: tuple[int, ...]) -> tuple[Any, Any]:
+        return core.tuple([core.constexpr(size) for size in shape]), core.constexpr(math.prod(shape))
+
+    def begin(self: Any, handle: Any, type: Any) -> None:
+        self.handle, self.type, self.dtype = handle, type, type.scalar
+        self.shape, self.numel = made(tuple(type.shape) if type.is_block() else ())
+
+    core.tensor.__init__ = begin
 
 
 def _watch_integers_by_numpy(triton_s: Any) -> None:

@@ -95,7 +95,7 @@ def test_finished_runs_are_not_run_again(study: Path, command) -> None:
 
 def test_a_killed_study_goes_on_from_its_checkpoints(environment: dict[str, str], tmp_path: Path, command) -> None:
     """SIGKILL to the study: its run ends by itself with a checkpoint, and what it had done is not done again."""
-    options = (*NARROW, "--configs", 1, "--models", "ali", "--steps", 150, "--checkpoint-every", 10, "--quiet")
+    options = (*NARROW, "--configs", 1, "--models", "ali", "--steps", 90, "--checkpoint-every", 10, "--quiet")
     argv = [sys.executable, "-m", "alikit.study", *map(str, options), "--out", "killed"]
     process = subprocess.Popen(argv, env=environment, cwd=tmp_path)
     run = tmp_path / "killed/runs/ali-00-s0"
@@ -110,7 +110,7 @@ def test_a_killed_study_goes_on_from_its_checkpoints(environment: dict[str, str]
         time.sleep(0.05)
     before = (run / "timing.jsonl").read_bytes()
     steps = [json.loads(line)["step"] for line in before.splitlines()]
-    assert 0 < steps[-1] < 150
+    assert 0 < steps[-1] < 90
     assert command(STUDY, *options, "--out", "killed").code == 0
     assert (run / "timing.jsonl").read_bytes().startswith(before)  # the clock does not repeat itself
     assert command(STUDY, *options, "--out", "whole").code == 0
