@@ -21,9 +21,6 @@ from threadpoolctl import threadpool_limits
 # hundreds of processes follow, each of which would compile every module anew
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-# Numba's folder of compiled loops knows no lock: each of pytest-xdist's processes has one, kept for the next time
-if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-    os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / f"numba-{worker}")
 
 from alikit.nn import Module  # noqa: E402  after what it reads from the environment
 

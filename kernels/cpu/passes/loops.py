@@ -1,4 +1,4 @@
-"""The loops behind `fused`, compiled by Numba at their first call and kept on disk beside this file.
+"""The loops behind `fused`, compiled by Numba at their first call and kept on disk (`compiling.py`).
 
 Every loop releases the interpreter's lock and divides as NumPy does. Nothing may be reordered (no fast-math, except in
 a sum that is written as one): an element is computed as in `plain`, and what is not a number stays visible (of maxout's
@@ -9,12 +9,11 @@ array's dtype: a bare 1.0 would be float64 and slow a loop down.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
-from numba import njit
 
-compiled = njit(nogil=True, cache=True, error_model="numpy")
+from .compiling import compiled
 
 STRETCH, NORM_STRETCH = 256, 4096
 
@@ -263,7 +262,7 @@ def box_muller(words, out):
             out[2 * i + 1] = radius * np.sin(angle)
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc"})
+@partial(compiled, fastmath={"reassoc"})
 def squared_norm(g):
     total = g.dtype.type(0)
     for i in range(g.size):

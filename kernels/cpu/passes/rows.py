@@ -8,7 +8,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .loops import compiled
+from .compiling import compiled
 from .vectors import BYTES, INT, Vectors, one_dtype
 
 

@@ -1,8 +1,7 @@
 """The processor's vectors, for loops that the compiler does not find them in.
 
 Numba knows no vectors of registers, and what its compiler makes of a loop fetches every sum and puts it back. What is
-built from `Vectors` is in the compiler's own language. After a change here touch `tiles.py` and `rows.py`: their loops
-are kept on disk, and Numba looks at no other file for changes.
+built from `Vectors` is in the compiler's own language.
 """
 
 from __future__ import annotations

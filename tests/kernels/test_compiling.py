@@ -1,0 +1,59 @@
+"""Compiled loops on disk: one process at a time, and none that is older than the files it was made of."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+numba = pytest.importorskip("numba", reason="without Numba nothing is compiled")
+fcntl = pytest.importorskip("fcntl", reason="without flock Numba's folder is as it is")
+
+from alikit.kernels.cpu.passes import compiling  # noqa: E402  it needs Numba
+
+
+def double(x):
+    for i in range(x.size):
+        x[i] *= 2
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    return Path(compiling.compiled(double)._cache.cache_path)
+
+
+def used(dtype: type) -> tuple[int, int]:
+    """Hits and misses on disk of a new `double` that is called once."""
+    loop = compiling.compiled(double)
+    x = np.ones(3, dtype)
+    loop(x)
+    assert (x == 2).all()
+    return sum(loop.stats.cache_hits.values()), sum(loop.stats.cache_misses.values())
+
+
+def test_code_is_kept_for_each_kind_of_arguments(folder: Path) -> None:
+    assert [used(np.float32), used(np.float64)] == [(0, 1)] * 2
+    assert [used(np.float32), used(np.float64)] == [(1, 0)] * 2
+
+
+def test_code_of_other_files_is_not_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used(np.float32)
+    monkeypatch.setattr(compiling, "STAMP", "of files that have changed")
+    assert used(np.float32) == (0, 1)
+
+
+def test_who_compiles_waits_for_another_process(folder: Path) -> None:
+    done = threading.Event()
+
+    def use() -> None:
+        used(np.float32)
+        done.set()
+
+    with open(folder / "alikit.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        thread = threading.Thread(target=use)
+        thread.start()
+        assert not done.wait(2)
+    assert done.wait(60)
+    thread.join()
