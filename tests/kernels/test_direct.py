@@ -172,8 +172,9 @@ def test_stretches_of_a_row_are_vectors_at_least(
 ) -> None:
     monkeypatch.setattr(rows, "BYTES", registers)
     width = registers // itemsize
-    assert rows.row_vectors(width - 1, itemsize) == 0
+    assert rows.stretches(width - 1, itemsize, 7) == (0, 0)
     for channels in range(width, 3000):
-        found = rows.row_vectors(channels, itemsize)
-        assert 1 <= found <= 13
-        assert channels % (found * width) == 0 or channels % (found * width) >= width
+        stretch, last = rows.stretches(channels, itemsize, 7)
+        assert stretch == 7 * width
+        assert width <= last < stretch + width
+        assert (channels - last) % stretch == 0

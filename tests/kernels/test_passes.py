@@ -114,6 +114,7 @@ def test_products_of_winners(
     """Of more and fewer groups than are worked on at a time, and not a multiple of them; the same of rows; of rows that
     fill no vector, that fill some, and that take more than there are registers."""
     monkeypatch.setattr("alikit.kernels.cpu.passes.fused.ROWS_BYTES", 4 * width * 8)
+    monkeypatch.setattr("alikit.kernels.cpu.passes.fused.OUT_BYTES", 5 * pieces * width * 8)
     g, winner = matrix("g", rows, groups), stream("winner").integers(0, pieces, (rows, groups)).astype(np.uint8)
     same("winner_sums", g, winner, pieces, np.ones(groups * pieces))
     w, x = matrix("w", groups * pieces, width), matrix("x", rows, width)

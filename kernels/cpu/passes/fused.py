@@ -17,12 +17,15 @@ ROW = 1
 #: Pieces of a dense maxout layer from which its gradient is left to the winners: with 2 a matrix product is done first.
 WINNERS: float = 4
 
-#: Winners whose rows of w are worked on at a time. Measured for 5 pieces and 200 channels: fewer fetch their sums too
-#: often, more find nothing in the first level of cache.
-WINNERS_TOGETHER = 16
+#: Vectors of a row's sums that are kept in registers. Measured for 5 pieces and 200 channels: more leave less room for
+#: rows in the first level of cache, fewer look up more often which rows there are.
+VECTORS = 7
 
-#: Bytes of rows whose weight gradient is worked on at a time: the second level of cache is near enough.
-ROWS_BYTES = 160_000
+#: Bytes of rows that are added up at a time: what the first level of cache holds beside the rest.
+ROWS_BYTES = 20_000
+
+#: Bytes of a weight's gradient that they are added to: some of the second level of cache.
+OUT_BYTES = 200_000
 
 #: Gradients that Adam's loop takes in one call: most are of some hundred numbers, worked on in the time of a call.
 TOGETHER = 8
@@ -73,24 +76,29 @@ def winner_sums(g: np.ndarray, winner: np.ndarray, pieces: int, total: np.ndarra
 
 
 def winner_input_grad(g: np.ndarray, winner: np.ndarray, w: np.ndarray, pieces: int, out: np.ndarray) -> None:
-    vectors = row_sums.row_vectors(out.shape[1], out.itemsize)
-    if vectors == 0:
+    stretch, last = row_sums.stretches(out.shape[1], out.itemsize, VECTORS)
+    if last == 0:
         loops.winner_input_grad(g, winner, w, pieces, out)
         return
     g, w = (np.ascontiguousarray(a, out.dtype) for a in (g, w))
-    index = np.empty(WINNERS_TOGETHER, np.int64)
-    row_sums.winner_input_grad(vectors)(g, winner, w, pieces, WINNERS_TOGETHER, index, out)
+    block = _rows_together(pieces * max(stretch, last) * out.itemsize)
+    row_sums.winner_input_grad(stretch, last)(g, winner, w, pieces, block, np.empty(g.size, np.int64), out)
 
 
 def winner_weight_grad(g: np.ndarray, winner: np.ndarray, x: np.ndarray, pieces: int, out: np.ndarray) -> None:
-    vectors = row_sums.row_vectors(out.shape[1], out.itemsize)
-    if vectors == 0:
+    stretch, last = row_sums.stretches(out.shape[1], out.itemsize, VECTORS)
+    if last == 0:
         loops.winner_weight_grad(g, winner, x, pieces, out)
         return
-    x = np.ascontiguousarray(x, out.dtype)
-    rows = max(1, ROWS_BYTES // (x.shape[1] * x.itemsize))
-    index, factors, begins = np.empty(rows, np.int64), np.empty(rows, x.dtype), np.empty(pieces + 1, np.int64)
-    row_sums.winner_weight_grad(vectors)(g, winner, x, pieces, rows, factors, index, begins, out)
+    block = min(_rows_together(max(stretch, last) * out.itemsize), len(x))
+    groups = min(max(1, OUT_BYTES // (pieces * out[0].nbytes)), g.shape[1])
+    index, places = (np.empty(size, np.int64) for size in (block * groups, groups * pieces))
+    x, factors = np.ascontiguousarray(x, out.dtype), np.empty(block * groups, out.dtype)
+    row_sums.winner_weight_grad(stretch, last)(g, winner, x, pieces, block, groups, index, factors, places, out)
+
+
+def _rows_together(row_bytes: int) -> int:
+    return max(1, ROWS_BYTES // row_bytes)
 
 
 def drop(y: np.ndarray, keep: np.ndarray, rate: float) -> None:
