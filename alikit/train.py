@@ -43,7 +43,7 @@ OVERRIDES = (
     *("data", "split", "images", "size", "data_seed", "model", "decoder", "width", "nz", "init_std"),
     "conditional",
     *("epochs", "steps", "batch_size", "lr", "beta1", "beta2", "adam_eps", "seed", "ema", "reconstruction"),
-    "kl_warm_up",
+    *("instance_noise", "instance_noise_steps", "kl_warm_up"),
     *("labels", "labelled_batch"),
     *("device", "precision", "graph", "log_every", "sample_every", "checkpoint_every", "keep"),
 )
@@ -86,6 +86,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="X",
         type=number(0, 1e6),
         help="add X times the squared error of decode(encode(x)) to the generators' loss, as ALICE does (0: ALI)",
+    )
+    game.add_argument(
+        "--instance-noise",
+        metavar="X",
+        type=number(0, 1e3),
+        help="add normal noise of this deviation to every image that D sees, less from step to step (0: none)",
+    )
+    game.add_argument(
+        "--instance-noise-steps", metavar="N", type=whole(1), help="steps in which it falls to 0 (10,000)"
     )
     game.add_argument(
         "--kl-warm-up",

@@ -8,6 +8,7 @@ log sigma; the mixture's encoder is a network of x and noise instead (method 1.4
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -38,13 +39,19 @@ class Discriminator(Module):
 
         e: (N, 1, 1, E), the embedded conditions of a conditional model
         """
-        towers = [run_stacked(tower, part, how) for tower, part in ((self.x, x), (self.z, z))]
+        towers = [run_stacked(self.x, x, how, noise=how.noise), run_stacked(self.z, z, how)]
         pairs = ops.join(towers if e is None else [*towers, e], axis=-1, dropout=self.xz.input_dropout(how))
         return self.xz(pairs, how, dropped=True)
 
 
-def run_stacked(network: Sequential, x: Tensor | Sequence[Tensor], how: Pass) -> Tensor:
-    """A network on x; where x comes in parts, they are stacked and dropped from in one go."""
+def run_stacked(network: Sequential, x: Tensor | Sequence[Tensor], how: Pass, noise: Any = None) -> Tensor:
+    """A network on x; where x comes in parts, they are stacked and dropped from in one go.
+
+    noise   standard deviation of what is added to x first, or None
+    """
+    if noise is not None:
+        x = x if isinstance(x, Tensor) else ops.join(x, axis=0)
+        x = ops.add_noise(x, noise, how.stream("instance noise"))
     if isinstance(x, Tensor):
         return network(x, how)
     return network(ops.join(x, axis=0, dropout=network.input_dropout(how)), how, dropped=True)

@@ -33,7 +33,7 @@ class ImageDiscriminator(Module):
 
     def __call__(self, x: Tensor | Sequence[Tensor], how: Pass) -> Tensor:
         """x: (N, H, W, C), whole or in parts to be stacked -> logits (N, 1, 1, 1)."""
-        return self.xz(run_stacked(self.x, x, how), how)
+        return self.xz(run_stacked(self.x, x, how, noise=how.noise), how)
 
 
 class GAN(Generative):

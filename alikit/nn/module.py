@@ -19,6 +19,8 @@ class Pass(NamedTuple):
     precision  of matrix products: "fp32"; on a GPU also "tf32", or "bf16" on activations and weights of that dtype
     partials   weight gradients are left as partial sums for the optimiser to add; on the CPU, small ones to another
                thread while the walk goes on
+    noise      standard deviation of what is added to every image that a discriminator sees, a number or an array () on
+               the model's device; None: nothing is
     """
 
     training: bool = False
@@ -26,6 +28,7 @@ class Pass(NamedTuple):
     step: Any = 0
     precision: str = "fp32"
     partials: bool = False
+    noise: Any = None
 
     def stream(self, name: str) -> Counters:
         """Counters of the random numbers that belong to `name`, a layer's full name or a purpose."""

@@ -23,6 +23,7 @@ from alikit.ops.join import join as join
 from alikit.ops.loss import adversarial_losses as adversarial_losses
 from alikit.ops.loss import class_losses as class_losses
 from alikit.ops.matmul import matmul as matmul
+from alikit.ops.noise import add_noise as add_noise
 from alikit.ops.norm import batch_norm_leaky_relu as batch_norm_leaky_relu
 from alikit.ops.reduce import mean as mean
 from alikit.ops.reduce import sum as sum

@@ -40,6 +40,8 @@ class Config:
     init_std: float | None = None
     ema: float | None = None
     reconstruction: float = 0.0  # weight of the reconstruction error in the generators' loss
+    instance_noise: float = 0.0  # deviation of the noise on D's images in the first step
+    instance_noise_steps: int = 10_000  # in which it falls to 0
     kl_warm_up: int = 1000  # vae: steps in which the weight of its KL term rises from 0 to 1
     conditional: bool = False  # given the images' classes or attributes
     labels: int | None = None  # images whose class D is told; None: D tells no classes
@@ -71,6 +73,8 @@ RHYTHM = {
 
 #: what may be trained: the paper's method and what it is compared with (`games.py`)
 GAMES = ("ali", "gan", "vae", "inverse", "posthoc")
+#: those against a discriminator
+ADVERSARIAL = ("ali", "gan", "posthoc")
 #: those that take a trained decoder
 ON_DECODER = ("inverse", "posthoc")
 
@@ -131,6 +135,10 @@ def resolve(dataset: str, overrides: dict[str, Any], demo: bool = False) -> Conf
         config = _conditional(config, overrides)
     if config.reconstruction and config.game != "ali":
         raise UsageError(f"--reconstruction: a term of ALI's loss, not of {config.game}'s")
+    if config.instance_noise and config.game not in ADVERSARIAL:
+        raise UsageError(f"--instance-noise: on the images that D sees; {config.game} has no D")
+    if "instance_noise_steps" in overrides and not config.instance_noise:
+        raise UsageError("--instance-noise-steps: goes with --instance-noise")
     if "kl_warm_up" in overrides and config.game != "vae":
         raise UsageError(f"--kl-warm-up: goes with --model vae, not with {config.game}")
     _check_labels(config)

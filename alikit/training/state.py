@@ -20,6 +20,7 @@ from alikit.training import adversarial, checkpoint, classes, conditional, fitti
 from alikit.training.average import statistics
 from alikit.training.config import CLASSES, PRESETS, Config, from_json, to_json
 from alikit.training.games import Rules
+from alikit.training.noise import InstanceNoise
 from alikit.training.step import Trainer
 
 #: game -> its players and its rules
@@ -66,8 +67,10 @@ def build_trainer(config: Config) -> Trainer:
     model: Any = build_model(config)
     if config.device == "cuda":
         to_device(model, config.precision)
-    rules = _rules(model, config)
-    return Trainer(rules, settings, seed=config.seed, ema=config.ema, precision=config.precision)
+    noise = InstanceNoise(config.instance_noise, config.instance_noise_steps) if config.instance_noise else None
+    return Trainer(
+        _rules(model, config), settings, seed=config.seed, noise=noise, ema=config.ema, precision=config.precision
+    )
 
 
 def _rules(model: Any, config: Config) -> Rules:

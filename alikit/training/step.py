@@ -11,6 +11,7 @@ from alikit.errors import DivergedError
 from alikit.nn import Pass
 from alikit.optim import EMA, Adam, AdamSettings, step_all
 from alikit.training.games import Batch, Rules
+from alikit.training.noise import InstanceNoise
 
 
 class Computed(NamedTuple):
@@ -31,6 +32,7 @@ class Trainer:
         result = trainer.step(x, 0)          # x: (M, H, W, C) float32 in [0, 1]
 
     precision   of matrix products and of what is stored, as in `Pass`
+    noise       on the images that D sees, None for none
     ema         rate of the moving average of the generators' weights, None for none
     reference   training images for the statistics of averaged weights, (N, H, W, C): set before they are looked at;
                 reference_y: their conditions, (N, 1, 1, A), of a conditional model
@@ -45,10 +47,12 @@ class Trainer:
         settings: AdamSettings,
         *,
         seed: int = 0,
+        noise: InstanceNoise | None = None,
         ema: float | None = None,
         precision: str = "fp32",
     ):
         self.rules, self.model, self.seed, self.precision = rules, rules.model, seed, precision
+        self.noise = noise
         low = compute_dtype(precision) if precision == "bf16" else None
         self.adams = {player: Adam(named, settings, low) for player, named in rules.players().items()}
         self.ema = EMA(self.adams["g"].flat, ema) if ema else None
@@ -56,6 +60,8 @@ class Trainer:
     def compute(self, batch: Any, how: Pass) -> Computed:
         """One update on a Batch, or on images alone; `how` selects the step's random numbers. Nothing is waited for or
         checked."""
+        if self.noise is not None:
+            how = how._replace(noise=self.noise.at(how.step))
         played = self.rules.play(batch if isinstance(batch, Batch) else Batch(batch), how)
         moves = self.rules.gradients(played, {player: adam.parameters for player, adam in self.adams.items()})
         # a device's clock [seed, step, updates] stands for both the step and Adam's t

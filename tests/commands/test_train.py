@@ -116,6 +116,7 @@ def test_every_option_reaches_the_run(command, pictures: Path) -> None:
     assert (result.code, result.err) == (0, "")
     printed = json.loads(result.out[: result.out.index("\n}") + 2])
     model = {"game": "vae", "model": "cifar10", "decoder": None, "graph": True, "reconstruction": 0.0}
+    model |= {"instance_noise": 0.0, "instance_noise_steps": 10_000}
     model |= {"conditional": False, "labels": None, "labelled_batch": None}
     assert printed == {"dataset": "folder", "epochs": 100.0, **given, **model}
     epochs = command("train", "mixture", "--epochs", 0.25, "--dry-run").out

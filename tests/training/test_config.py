@@ -107,6 +107,17 @@ def test_only_a_vae_warms_up() -> None:
         resolve("svhn", {"kl_warm_up": 5})
 
 
+def test_noise_goes_with_a_discriminator() -> None:
+    config = resolve("svhn", {"game": "gan", "instance_noise": 0.1})
+    assert (config.instance_noise, config.instance_noise_steps) == (0.1, 10_000)
+    assert PRESETS["svhn"].instance_noise == 0
+    for game in ("vae", "inverse"):
+        with pytest.raises(UsageError, match=f"--instance-noise: on the images that D sees; {game} has no D"):
+            resolve("mixture", {"game": game, "decoder": "run", "instance_noise": 0.1})
+    with pytest.raises(UsageError, match="--instance-noise-steps: goes with --instance-noise"):
+        resolve("svhn", {"instance_noise_steps": 5})
+
+
 def test_drawn_data_have_a_seed_of_their_own_if_wanted() -> None:
     assert data_seed(resolve("mixture", {"seed": 3})) == 3
     assert data_seed(resolve("mixture", {"seed": 3, "data_seed": 0})) == 0

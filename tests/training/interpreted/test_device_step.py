@@ -24,6 +24,7 @@ from alikit.training.classes import ClassRules
 from alikit.training.conditional import ConditionalRules
 from alikit.training.feed import Feed
 from alikit.training.fitting import VaeRules
+from alikit.training.noise import InstanceNoise
 from alikit.training.state import to_device
 from alikit.training.step import Trainer
 from alikit.training.stepper import DeviceStepper, HostStepper
@@ -85,6 +86,9 @@ GIVEN = replace(
 #: with a reconstruction error in the generators' loss: the decoder's gradients come from two walks
 ALICE = replace(GIVEN, name="alice", conditions=0, embedding=0)
 
+#: with noise on the images that D sees, less at every step
+NOISY = replace(ALICE, name="noisy")
+
 #: no game: a VAE whose codes' price has not yet risen in full
 BOUND = replace(ALICE, name="vae")
 
@@ -109,7 +113,8 @@ def make(spec: ModelSpec, *, on_device: bool, watched: bool = True) -> tuple[Tra
         rules = AliceRules(model, 3.0)
     elif spec is BOUND:
         rules = VaeRules(model, warm_up=7)
-    trainer = Trainer(rules, SETTINGS, seed=11, ema=0.3)
+    noise = InstanceNoise(0.3, steps=9) if spec is NOISY else None
+    trainer = Trainer(rules, SETTINGS, seed=11, noise=noise, ema=0.3)
     classes = {"labels": LABELS} if known else CLASSES
     data = Dataset(name="toy", split="train", source="here", checksum="", images=IMAGES, **classes)
     labelled = Feed(data, 3, 8, conditions=True, rows=[4, 0, 3, 1]) if known else None  # batches of 3, 1, 3
@@ -143,7 +148,7 @@ def state(trainer: Trainer) -> dict[str, np.ndarray]:
     return {name: device.to_host(array) for name, array in found.items()}
 
 
-@pytest.mark.parametrize("spec", [*OURS, ALICE, BOUND], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", [*OURS, ALICE, NOISY, BOUND], ids=lambda spec: spec.name)
 def test_steps_equal_the_cpu_s(spec: ModelSpec) -> None:
     host, host_stepper, host_grads = make(spec, on_device=False)
     on_device, device_stepper, device_grads = make(spec, on_device=True)
