@@ -27,7 +27,7 @@ def run(main: Callable[[], int]) -> int:
         print("alikit: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has left: nothing to say, nobody to say it to
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        fall_silent()
         return 0
     except OSError as error:  # what nobody has put into words: a folder that may not be entered, a name too long
         place = f"{error.filename}: " if error.filename else ""
@@ -36,6 +36,19 @@ def run(main: Callable[[], int]) -> int:
     except MemoryError:
         print("alikit: error: out of memory; a smaller --batch-size or --width needs less", file=sys.stderr)
         return AlikitError.exit_code
+
+
+def tell(text: str) -> None:
+    """A line on stdout at once. Where whoever read along has left, the work goes on without telling."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        fall_silent()
+
+
+def fall_silent() -> None:
+    """What is written to stdout from now on, or waits there to be written, goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def warn(text: str) -> None:

@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 def _source(options: argparse.Namespace, model: Any) -> Source:
     from alikit.data import open_dataset
     from alikit.pictures import list_files, read_files
+    from alikit.training.config import data_seed
 
     if bool(options.images) == bool(options.split):
         raise UsageError("name pictures or a --split of the run's data set, one of the two")
@@ -71,7 +72,7 @@ def _source(options: argparse.Namespace, model: Any) -> Source:
     config = model.config
     data = options.data or config.data
     dataset = open_dataset(
-        config.dataset, data=data, split=options.split, size=config.size, seed=config.seed, quiet=options.quiet
+        config.dataset, data=data, split=options.split, size=config.size, seed=data_seed(config), quiet=options.quiet
     )
     count = min(options.count or len(dataset), len(dataset))
     names = [f"{dataset.name}/{dataset.split}/{number}" for number in range(count)]

@@ -80,6 +80,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from alikit import backend, inference
     from alikit.data import judging_split, open_dataset
     from alikit.pictures import check_png
+    from alikit.training.config import data_seed
 
     _check(options)
     if options.plot:
@@ -94,7 +95,9 @@ def _evaluate(options: argparse.Namespace) -> int:
     config = replace(model.config, data=options.data or model.config.data)
     splits = (config.split, judging_split(config.dataset, config.split))
     train, held_out = (
-        open_dataset(config.dataset, data=config.data, split=s, size=config.size, seed=config.seed, quiet=options.quiet)
+        open_dataset(
+            config.dataset, data=config.data, split=s, size=config.size, seed=data_seed(config), quiet=options.quiet
+        )
         for s in splits
     )
     weights = "averaged weights" if model.averaged else "weights"

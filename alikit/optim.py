@@ -152,6 +152,10 @@ class EMA:
         self.flat, self.rate = flat, rate
         self.average = flat.data.copy()
 
+    def restart(self) -> None:
+        """Begins again from the current weights, which were not trained but set."""
+        self.average[...] = self.flat.data
+
     def update(self) -> None:
         """Takes in the current weights."""
         kernel("moving_average", self.average)(self.flat.data, out=self.average, rate=self.rate)

@@ -165,14 +165,12 @@ def _train(options: argparse.Namespace) -> int:
     from alikit.training import loop, session
 
     folder, saved, config = _what_to_run(options)
-    # other sums in another order: a run goes on byte for byte only with as many threads as it had
-    threads = options.threads or (saved.config.threads if saved else startup.default_threads())
-    backend.set_threads(threads)
-    config, reason = session.settle(replace(config, threads=threads))
+    backend.set_threads(config.threads)
+    config, reason = session.settle(config)
     if options.dry_run:
         return _dry_run(config, folder, reason)
-    say = (lambda _: None) if options.quiet else print
-    say(f"device: {config.device} ({reason}), {threads} threads, {config.precision}{_cpu_note(config, options)}")
+    say = (lambda _: None) if options.quiet else console.tell
+    say(f"device: {config.device} ({reason}), {config.threads} threads, {config.precision}{_cpu_note(config, options)}")
     dataset = session.open_training_data(config, options.quiet)
     run, held = session.start(config, dataset, folder, saved, options.quiet)
     say(f"data: {run.feed.order.n:,} of {dataset.name} {dataset.split} ({dataset.source}); held out: {held}")
@@ -189,19 +187,24 @@ def _what_to_run(options: argparse.Namespace) -> tuple[Path | None, Saved | None
     from alikit.training import config, session, state
 
     overrides = config.split_model(console.given(options, OVERRIDES))
+    threads = options.threads or startup.default_threads()
     if options.resume is None:
         if options.out is not None and options.out.exists() and (options.out.is_file() or any(options.out.iterdir())):
             raise UsageError(f"--out {options.out}: exists already; --resume goes on with a run there")
-        return options.out, None, config.resolve(options.set, overrides, options.demo)
+        return options.out, None, replace(config.resolve(options.set, overrides, options.demo), threads=threads)
     conditional = bool(overrides.get("conditional"))
     label = session.label(options.set, overrides.get("game", "ali"), conditional, options.labels)
     folder, checkpoint = session.resume_point(options.resume, options.out, label)
     saved = state.read(checkpoint) if checkpoint else None
     earlier = saved.config if saved else session.saved_config(folder) if folder else None
     if earlier is None:
-        return folder or options.out, None, config.resolve(options.set, overrides, options.demo)
+        settings = config.resolve(options.set, overrides, options.demo)
+        return folder or options.out, None, replace(settings, threads=threads)
     demo = config.demo_settings(options.set, overrides) if options.demo else {}
+    demo = {name: value for name, value in demo.items() if name not in config.FREE}  # its length is the run's own
     settings = config.continued(earlier, {**demo, **overrides, "dataset": options.set})
+    # other sums in another order: a run goes on byte for byte only with as many threads as it had
+    settings = replace(settings, threads=options.threads or earlier.threads)
     return folder, saved, settings if options.device else replace(settings, device="auto")
 
 

@@ -8,6 +8,7 @@ It ends, with a checkpoint, when its standard input does: so no run outlives a s
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -25,7 +26,8 @@ if TYPE_CHECKING:  # NumPy must not be imported before BLAS is set up
 
 
 def perform(place: Place, job: Job, settings: Settings, checkpoint_every: int) -> int:
-    """Brings a job to its result; returns the exit code. A run that diverged is a result too."""
+    """Brings a job to its result; returns the exit code. A run that diverged is a result too, and so is one of which
+    a number is not finite."""
     import alikit
     from alikit import train
     from alikit.study.measure import measure
@@ -40,8 +42,11 @@ def perform(place: Place, job: Job, settings: Settings, checkpoint_every: int) -
     record |= {"command": ["python", "-m", "alikit.train", *command], "alikit": alikit.__version__}
     if not code:
         numbers, points = measure(place.run(job.name), settings.seed)
-        checkpoint.save(place.points(job.name), points, {"job": job.name})
-        record |= {"numbers": numbers, "seconds_a_step": _seconds(place.run(job.name) / runs.TIMING)}
+        if all(math.isfinite(number) for number in numbers.values()):
+            checkpoint.save(place.points(job.name), points, {"job": job.name})
+            record |= {"numbers": numbers, "seconds_a_step": _seconds(place.run(job.name) / runs.TIMING)}
+        else:
+            record["diverged"] = True
     runs.write_json(place.result(job.name), record)  # last: where it is, all is
     return 0
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self, TextIO
 
+from alikit import console
 from alikit.errors import DataError, UsageError
 from alikit.training.files import write_error
 
@@ -149,6 +150,8 @@ class Progress:
                 self._bar.write(text, file=self._stream)
         except BrokenPipeError:  # whoever read along has left: the run goes on without telling
             self._quiet = True
+            if self._stream is sys.stdout:
+                console.fall_silent()
 
 
 class _Rate:

@@ -100,9 +100,11 @@ def train(run: Run, *, quiet: bool) -> int:
         warnings.simplefilter("ignore", RuntimeWarning)
         if run.continued and (aside := runs.rewind(run.folder, run.step)):
             progress.warn(f"{len(aside)} checkpoints of later steps are set aside under names ending in .old")
-        while run.step < run.total_steps and interrupt.signal is None:
+        last = run.step >= run.total_steps
+        while not last:
             try:
                 _one_step(run, metrics, timing, progress)
+                # asked once a step: what comes later stops the next one, which then is saved
                 last = run.step == run.total_steps or interrupt.signal is not None
                 due = last or run.step % run.config.checkpoint_every == 0
                 if due:
@@ -120,7 +122,7 @@ def save(run: Run) -> None:
     """Writes the checkpoint of this step and removes those that `keep` no longer covers."""
     path = runs.checkpoint_path(run.folder, run.step)
     state.save(path, run.trainer, run.config, run.step, run.feed.dataset.checksum)
-    runs.prune(run.folder, run.config.keep)
+    runs.prune(run.folder, run.config.keep, path)
 
 
 def _one_step(run: Run, metrics: MetricsLog, timing: MetricsLog, progress: Progress) -> None:

@@ -126,15 +126,17 @@ def rewind(run: Path | str, step: int) -> list[Path]:
     return aside
 
 
-def prune(run: Path | str, keep: int) -> list[Path]:
-    """Deletes all but the `keep` checkpoints written last, and what a killed save left; returns what was deleted.
+def prune(run: Path | str, keep: int, written: Path) -> list[Path]:
+    """Deletes all but `keep` checkpoints, the one just `written` and the latest others, and what a killed save left;
+    returns what was deleted.
 
-    By time of writing, not by step: a damaged checkpoint of a later step must not outlive the one just written.
+    Whatever lies there, copied with times or from a machine whose clock is ahead, outlives the one just written only
+    beside it.
     """
     if keep < 1:
         raise ValueError(f"prune: keep is {keep}; wanted at least 1")
-    written = sorted(checkpoints(run), key=lambda path: (path.stat().st_mtime_ns, path.name))
-    old = [*written[:-keep], *Path(run).glob(f"checkpoint-*.h5{PART}")]
+    others = [path for path in checkpoints(run) if path.name != written.name]
+    old = [*others[: max(0, len(others) - keep + 1)], *Path(run).glob(f"checkpoint-*.h5{PART}")]
     try:
         for path in old:
             path.unlink()

@@ -42,6 +42,12 @@ def resume_point(resume: str, out: Path | None, label: str) -> tuple[Path | None
         if out is not None and out.resolve() != folder.resolve():
             raise UsageError(f"--out {out}: the run goes on in its own folder, {folder}")
         if path.is_file():
+            others = [found for found in runs.checkpoints(folder) if found.name != path.name]
+            if others and not (folder / runs.CONFIG).exists():
+                raise UsageError(
+                    f"--resume {path}: lies beside other checkpoints in a folder that is no run's (no {runs.CONFIG}), "
+                    "of which the run would delete some; copy it to an empty folder"
+                )
             return folder, path
     if not runs.checkpoints(folder) and (resume == "auto" or (folder / runs.CONFIG).exists()):
         return folder, None
@@ -99,6 +105,8 @@ def start(
         state.adopt_decoder(trainer.model, _donor(config))
     elif saved is None:
         trainer.model.start_at_mean_image(trainer.reference)
+        if trainer.ema is not None:
+            trainer.ema.restart()
     elif saved.meta.get("data_checksum") != dataset.checksum:
         raise UsageError(f"--resume: the data differ from the checkpoint's ({dataset.source})")
     else:

@@ -138,7 +138,7 @@ def resize_pool(count: int) -> None:
     milliseconds."""
     global _pool
     if count < 1:
-        raise ValueError(f"set_threads: at least one thread, found {count}")
+        raise ValueError(f"resize_pool: at least one thread, found {count}")
     if count != _pool.threads:
         before, _pool = _pool, _Pool(count)
         before.close()

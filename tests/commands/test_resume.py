@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import random
 import shutil
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from alikit.training import runs
+from tests.commands.conftest import NARROW_POINTS
 
 POINTS = ("mixture", "--width", "0.1", "--batch-size", "16", "--lr", "0.003")
 POINTS += ("--steps", "75", "--log-every", "1", "--checkpoint-every", "10", "--sample-every", "40", "--ema", "0.1")
@@ -185,3 +187,31 @@ def test_auto_begins_where_there_is_nothing_to_go_on_with(command) -> None:
     assert [path.name for path in Path("runs").iterdir()] == ["00000-mixture"]
     steps = [json.loads(line)["step"] for line in Path("runs/00000-mixture/metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2]
+
+
+def test_a_demo_goes_on_to_its_own_length(command) -> None:
+    small = ("mixture", "--demo", *NARROW_POINTS, "--out", "run")
+    assert command("train", *small, "--steps", 4, "--quiet").code == 0
+    printed = command("train", *small, "--resume", "--dry-run").out
+    assert json.loads(printed[: printed.index("\n}") + 2])["steps"] == 4
+
+
+def test_a_run_that_begins_again_has_the_threads_it_had(command) -> None:
+    options = ("mixture", "--width", "0.03", "--batch-size", 16, "--out", "run")
+    assert command("train", *options, "--steps", 3, "--threads", 3, "--quiet").code == 0
+    for checkpoint in Path("run").glob("checkpoint-*"):
+        checkpoint.unlink()
+    printed = command("train", *options, "--resume", "--dry-run").out
+    assert json.loads(printed[: printed.index("\n}") + 2])["threads"] == 3
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_run_goes_on_when_its_reader_has_left(surroundings: dict[str, str], unbuffered: str) -> None:
+    line = [sys.executable, "-m", "alikit.train", "mixture", *NARROW_POINTS, "--steps", "6", "--out", "run"]
+    environment = {**os.environ, **surroundings, "PYTHONUNBUFFERED": unbuffered}
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(line, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Path("run/checkpoint-00000006.h5").exists()

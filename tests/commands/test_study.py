@@ -232,3 +232,18 @@ def test_a_damaged_record_is_named(command) -> None:
     Path("study/study.json").write_text("{")
     found = command(STUDY, *NARROW, "--quiet", "--out", "study")
     assert (found.code, "study/study.json: cannot be read" in found.error) == (3, True)
+
+
+def test_a_run_with_a_number_that_is_not_finite_counts_as_diverged(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    from alikit.study import job, measure
+    from alikit.study.place import Place
+    from alikit.study.plan import Job, from_json
+
+    folder = Path("odd")
+    command(STUDY, *NARROW, "--configs", 1, "--models", "gan", "--steps", 2, "--jobs", 1, "--quiet", "--out", folder)
+    known = json.loads((folder / "results/gan-00-s0.json").read_text())
+    settings = from_json(json.loads((folder / "study.json").read_text()))
+    monkeypatch.setattr(measure, "measure", lambda *_: ({"modes_nearest": 3, "share_covered": float("nan")}, {}))
+    assert job.perform(Place(folder), Job(**known["job"]), settings, 2) == 0
+    found = result(folder, "gan-00-s0")
+    assert (found["diverged"], "numbers" in found) == (True, False)

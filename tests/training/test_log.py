@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alikit import console
 from alikit.errors import AlikitError, DataError, UsageError
 from alikit.training.log import MetricsLog, Progress
 
@@ -229,3 +231,19 @@ def test_time_left_is_readable(seconds: int, text: str) -> None:
     stream = io.StringIO()
     watch(stream, steps=1, seconds=float(seconds), total=2)
     assert f"step 1/2  {text} left" in stream.getvalue()
+
+
+def test_nothing_is_told_once_the_reader_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor tried again when the process ends."""
+
+    class Left(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    silent: list[bool] = []
+    monkeypatch.setattr(sys, "stdout", Left())
+    monkeypatch.setattr(console, "fall_silent", lambda: silent.append(True))
+    with Progress(3) as progress:
+        progress.note("first")
+        progress.note("second")
+    assert silent == [True]

@@ -209,3 +209,27 @@ def test_progress_shows_the_first_and_the_last_step(start, capsys, tmp_path: Pat
     assert any(line.startswith("step 10/10") for line in out)
     for figure in ("L_D", "L_G", "D(x,z^)", "D(x~,z)", "images/s", "left"):
         assert figure in out[0]
+
+
+def test_a_signal_between_two_steps_does_not_end_a_run_without_its_checkpoint(
+    start: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the loop looks, it finds the signal the third time for the first time."""
+
+    class Late(loop.Interrupt):
+        looks = 0
+
+        @property
+        def signal(self) -> int | None:
+            self.looks += 1
+            return None if self.looks < 3 else signal.SIGTERM
+
+        @signal.setter
+        def signal(self, value: int | None) -> None:
+            pass
+
+    monkeypatch.setattr(loop, "Interrupt", Late)
+    run = start()
+    assert loop.train(run, quiet=True) == 143
+    assert 0 < run.step < 4  # before the next checkpoint is due
+    assert kept(tmp_path) == [run.step]

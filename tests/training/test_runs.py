@@ -113,22 +113,21 @@ def test_what_was_looked_for_is_told(tmp_path: Path) -> None:
 
 
 def test_prune_keeps_the_newest(tmp_path: Path) -> None:
-    kept = [save(tmp_path, step, mtime=1000 + step) for step in (8, 9, 10, 11)]
+    kept = [save(tmp_path, step, mtime=2000 - step) for step in (8, 9, 10, 11)]  # the clock went backwards
     (tmp_path / "checkpoint-00000012.h5.part").touch()
     (tmp_path / "samples-00000008.png").touch()
-    assert len(runs.prune(tmp_path, 2)) == 3
+    assert len(runs.prune(tmp_path, 2, kept[3])) == 3
     assert sorted(os.listdir(tmp_path)) == [kept[2].name, kept[3].name, "samples-00000008.png"]
-    assert runs.prune(tmp_path, 5) == []
+    assert runs.prune(tmp_path, 5, kept[3]) == []
     with pytest.raises(ValueError, match="wanted at least 1"):
-        runs.prune(tmp_path, 0)
+        runs.prune(tmp_path, 0, kept[3])
 
 
 def test_prune_never_prefers_a_damaged_later_step_to_what_was_just_written(tmp_path: Path) -> None:
-    save(tmp_path, 100, mtime=1000)
+    save(tmp_path, 100)
     damage(save(tmp_path, 200))
-    os.utime(runs.checkpoint_path(tmp_path, 200), (2000, 2000))
-    written = save(tmp_path, 150, mtime=3000)  # resumed from 100, because 200 is damaged
-    runs.prune(tmp_path, 1)
+    written = save(tmp_path, 150)  # resumed from 100, because 200 is damaged
+    runs.prune(tmp_path, 1, written)
     assert runs.find_checkpoint(tmp_path) == written
 
 
@@ -137,10 +136,10 @@ def test_prune_in_a_readonly_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise PermissionError(13, "Permission denied")
 
     save(tmp_path, 1)
-    save(tmp_path, 2)
+    written = save(tmp_path, 2)
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(AlikitError, match="Permission denied"):
-        runs.prune(tmp_path, 1)
+        runs.prune(tmp_path, 1, written)
 
 
 def test_rewind_sets_later_checkpoints_aside(tmp_path: Path) -> None:

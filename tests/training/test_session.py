@@ -64,6 +64,17 @@ def test_the_decoder_of_a_new_run_starts_at_its_data_s_mean(stream, monkeypatch)
     np.testing.assert_allclose(1 / (1 + np.exp(-bias.data)), images.mean(axis=0) / 255, rtol=1e-4)
 
 
+def test_averages_begin_where_the_weights_do(stream, monkeypatch) -> None:
+    """At the mean image as well."""
+    images = stream("images").integers(0, 256, (12, 32, 32, 3), np.uint8)
+    dataset = Dataset(name="svhn", split="train", source="here", checksum="", images=images)
+    monkeypatch.setattr("alikit.training.feed.open_dataset", lambda *args, **options: dataset)
+    config = replace(PRESETS["svhn"], width=0.04, nz=3, batch_size=4, ema=0.01, device="cpu")
+    trainer = session.start(config, dataset, Path("run"), None, quiet=True)[0].trainer
+    assert trainer.ema is not None
+    np.testing.assert_array_equal(trainer.ema.average, trainer.ema.flat.data)
+
+
 def test_a_continued_run(mixture: Dataset) -> None:
     saved = state.read(checkpoint(Path("run"), 3, mixture.checksum))
     saved.arrays["model/decoder.layers.0.norm.beta"][...] = 7
@@ -124,6 +135,17 @@ def test_what_resume_means(working_folder: Path) -> None:
     for nothing in ("nowhere", "empty"):
         with pytest.raises(DataError, match=f"no (run folder and no )?checkpoint (at|in) {nothing}"):
             meaning(nothing)
+
+
+def test_a_checkpoint_among_others_in_a_folder_that_is_no_run_s_is_left_alone() -> None:
+    """The run would take their folder for its own, and delete the oldest of them."""
+    one = checkpoint(Path("collected"), 3)
+    assert session.resume_point(str(one), None, "mixture") == (one.parent, one)
+    other = checkpoint(Path("collected"), 4)
+    with pytest.raises(UsageError, match=r"--resume .*: lies beside other checkpoints in a folder that is no run's"):
+        session.resume_point(str(one), None, "mixture")
+    Path("collected/config.json").write_text("{}")
+    assert session.resume_point(str(other), None, "mixture") == (other.parent, other)
 
 
 def test_resuming_passes_over_a_damaged_checkpoint_with_a_warning(capsys) -> None:

@@ -49,7 +49,7 @@ def test_no_kernel_has_a_fault(code: dict[str, Code], found: findings.Findings) 
 
 
 def sample(code: dict[str, Code]) -> list[str]:
-    """Keys: of each kernel function one, of convolutions more, on architectures in turn."""
+    """Keys: of each kernel function one, of some convolutions another, on architectures in turn."""
     of_kernel = defaultdict(list)
     for name, (record, arch) in sorted(code.items()):
         of_kernel[record.name, arch].append(name)
@@ -57,7 +57,7 @@ def sample(code: dict[str, Code]) -> list[str]:
     kernels = sorted({record.name for record, _ in code.values()})
     convolutions = [name for name in kernels if name.startswith("conv_")]
     turns = draw.sample(aot.ARCHS, len(aot.ARCHS))
-    wanted = [*kernels, *(convolutions[n % len(convolutions)] for n in range(CONVOLUTIONS))]
+    wanted = [*kernels, *draw.sample(convolutions, CONVOLUTIONS)]
     return [draw.choice(of_kernel[name, turns[n % len(turns)]]) for n, name in enumerate(wanted)]
 
 
