@@ -29,17 +29,20 @@ class WorkerError(Exception):
 
 
 class Client:
-    """A worker process and the pipe to it."""
+    """A worker process and the pipe to it.
 
-    def __init__(self, case: str, side: str, options: Options):
+    python, root   of another tree, where its worker is wanted (`trees.py`)
+    """
+
+    def __init__(self, case: str, side: str, options: Options, python: str = sys.executable, root: Path = ROOT):
         self.title = f"{case} on {side}"
         words = [case, side, str(options.threads), "quick" if options.quick else "full"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker", *words],
+            [python, "-m", "bench.worker", *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=ROOT,
+            cwd=root,
             # OpenMP's threads wait by spinning otherwise: that takes time from whoever is being timed, and measured on
             # a machine that does anything else besides it doubles PyTorch's own time
             env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
@@ -80,10 +83,12 @@ def run_case(case: Case, options: Options, rounds: int, sides: tuple[str, ...]) 
     clients = {side: Client(case.name, side, options) for side in sides}
     try:
         about = {side: client.ask("describe") for side, client in clients.items()}
-        error = check(case, clients) if len(clients) == 2 else None
-        seconds = QUICK_SECONDS if options.quick else case.seconds
+        error = check(case, clients["alikit"], clients["torch"]) if len(clients) == 2 else None
         before = clients["alikit"].ask("ceiling")
-        samples = {name: _alternate(clients, name, rounds, seconds) for name in about["alikit"]["names"]}
+        samples = {}
+        for name in about["alikit"]["names"]:
+            counts = {side: count_for(client, name, case, options) for side, client in clients.items()}
+            samples[name] = alternate(clients, name, rounds, counts)
         after = clients["alikit"].ask("ceiling")
         return [
             {
@@ -102,24 +107,29 @@ def run_case(case: Case, options: Options, rounds: int, sides: tuple[str, ...]) 
             client.__exit__()
 
 
-def check(case: Case, clients: dict[str, Client]) -> float:
-    """Compares the answers of both sides; returns the largest share of a tolerance used. Mismatch beyond 1."""
+def check(case: Case, ours: Client, theirs: Client, whose: str = "PyTorch's") -> float:
+    """Compares the answers of both sides; returns the largest share of a tolerance used. Mismatch beyond 1.
+
+    whose   the others' answers are
+    """
     import numpy as np
 
     with tempfile.TemporaryDirectory() as folder:
-        probe, files = f"{folder}/probe.npz", {side: f"{folder}/{side}.npz" for side in clients}
-        clients["alikit"].ask("probe", file=probe)
-        for side, client in clients.items():
-            client.ask("answer", probe=probe, file=files[side])
-        ours, theirs = (dict(np.load(files[side])) for side in ("alikit", "torch"))
-    if ours.keys() != theirs.keys() or not ours:
-        raise Mismatch(f"{case.name}: only one side answers {sorted(ours.keys() ^ theirs.keys())}")
+        probe = f"{folder}/probe.npz"
+        ours.ask("probe", file=probe)
+        answers = []
+        for number, client in enumerate((ours, theirs)):
+            client.ask("answer", probe=probe, file=f"{folder}/{number}.npz")
+            answers.append(dict(np.load(f"{folder}/{number}.npz")))
+    found, wanted = answers
+    if found.keys() != wanted.keys() or not found:
+        raise Mismatch(f"{case.name}: only one side answers {sorted(found.keys() ^ wanted.keys())}")
     worst = 0.0
-    for name, wanted in theirs.items():
-        error, allowed = distance(ours[name], wanted), case.allowed(name)
+    for name, array in wanted.items():
+        error, allowed = distance(found[name], array), case.allowed(name)
         if not error <= allowed:
             raise Mismatch(
-                f"{case.name}: {name} differs from PyTorch's by {error:.2g} of its norm, allowed {allowed:.2g}"
+                f"{case.name}: {name} differs from {whose} by {error:.2g} of its norm, allowed {allowed:.2g}"
             )
         worst = max(worst, error / allowed)
     return worst
@@ -135,9 +145,9 @@ def distance(found: Any, wanted: Any) -> float:
     return difference / max(size, 1e-30)
 
 
-def _alternate(clients: dict[str, Client], name: str, rounds: int, seconds: float) -> dict[str, Any]:
-    """Samples of one unit of work on each side: seconds on the clock and of processor time, and others' share."""
-    counts = {side: _count(client, name, seconds) for side, client in clients.items()}
+def alternate(clients: dict[str, Client], name: str, rounds: int, counts: dict[str, int]) -> dict[str, Any]:
+    """Samples of so many units of work on each side: seconds on the clock and of processor time for each unit, and
+    others' share."""
     samples: dict[str, dict[str, Any]] = {
         s: {"count": n, "wall": [], "cpu": [], "others": []} for s, n in counts.items()
     }
@@ -151,8 +161,9 @@ def _alternate(clients: dict[str, Client], name: str, rounds: int, seconds: floa
     return samples
 
 
-def _count(client: Client, name: str, seconds: float) -> int:
-    """Units that take about `seconds`, after warming up."""
+def count_for(client: Client, name: str, case: Case, options: Options) -> int:
+    """Units of work in a sample of the case's length, after warming up."""
+    seconds = QUICK_SECONDS if options.quick else case.seconds
     client.ask("time", name=name, count=2)
     count = 1
     while True:

@@ -34,14 +34,14 @@ class FakeClient:
         return None
 
 
-def clients(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    return {"alikit": FakeClient("alikit", [], answer=ours), "torch": FakeClient("torch", [], answer=theirs)}
+def clients(ours: dict[str, Any], theirs: dict[str, Any]) -> list[Any]:
+    return [FakeClient("alikit", [], answer=ours), FakeClient("torch", [], answer=theirs)]
 
 
 def test_check_accepts_within_the_tolerance() -> None:
     wanted = {"a/x": np.array([3.0, 4.0]), "b": np.ones(2)}
     found = {"a/x": np.array([3.0, 4.005]), "b": np.ones(2)}  # off by 1e-3 of the norm 5
-    share = harness.check(case(tolerance={"": 1e-6, "a/": 2e-3}), clients(found, wanted))
+    share = harness.check(case(tolerance={"": 1e-6, "a/": 2e-3}), *clients(found, wanted))
     assert share == pytest.approx(0.5)
 
 
@@ -58,13 +58,14 @@ def test_check_accepts_within_the_tolerance() -> None:
 )
 def test_check_refuses(found: dict[str, Any]) -> None:
     with pytest.raises(harness.Mismatch):
-        harness.check(case(), clients(found, {"x": np.array([3.0, 4.0])}))
+        harness.check(case(), *clients(found, {"x": np.array([3.0, 4.0])}))
 
 
 def test_sides_are_timed_in_turns() -> None:
     log: list[str] = []
     both: Any = {"alikit": FakeClient("alikit", log, 0.01), "torch": FakeClient("torch", log, 0.04)}
-    samples = harness._alternate(both, "step", rounds=4, seconds=0.2)
+    counts = {side: harness.count_for(one, "step", case(seconds=0.2), Options()) for side, one in both.items()}
+    samples = harness.alternate(both, "step", 4, counts)
     assert log[-8:] == ["alikit", "torch", "torch", "alikit", "alikit", "torch", "torch", "alikit"]
     assert {side: s["count"] for side, s in samples.items()} == {"alikit": 20, "torch": 5}
     assert samples["alikit"]["wall"] == pytest.approx([0.01] * 4)
