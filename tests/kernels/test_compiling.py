@@ -43,6 +43,16 @@ def test_code_of_other_files_is_not_taken(folder: Path, monkeypatch: pytest.Monk
     assert used(np.float32) == (0, 1)
 
 
+def test_without_a_folder_every_process_compiles_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("cannot cache function: no locator available")
+
+    monkeypatch.setattr("numba.core.caching.CompileResultCacheImpl.__init__", refuse)
+    loop, x = compiling.compiled(double), np.ones(3)
+    loop(x)
+    assert (x == 2).all()
+
+
 def test_who_compiles_waits_for_another_process(folder: Path) -> None:
     done = threading.Event()
 

@@ -7,8 +7,9 @@ knows no lock; and of the files that a loop is made of it looks at one for chang
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +47,19 @@ class Kept(FunctionCache):
             yield
             return
         self._impl.locator.ensure_cache_path()
-        with open(Path(self.cache_path) / "alikit.lock", "w") as file:
-            flock(file, LOCK_EX)
+        # for reading, which is enough to lock it: it may be another user's
+        lock = os.open(Path(self.cache_path) / "alikit.lock", os.O_RDONLY | os.O_CREAT, 0o666)
+        try:
+            flock(lock, LOCK_EX)
             yield
+        finally:
+            os.close(lock)
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
     """`function`, compiled at its first call with arguments of a kind, and kept: it holds no interpreter's lock and
     divides as NumPy does."""
     loop = njit(nogil=True, error_model="numpy", **options)(function)
-    loop._cache = Kept(function)  # where njit(cache=True) would put a FunctionCache
+    with suppress(RuntimeError):  # no folder can be written: every process compiles for itself
+        loop._cache = Kept(function)  # where njit(cache=True) would put a FunctionCache
     return loop
