@@ -100,6 +100,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         )
         for s in splits
     )
+    inference.warn_of_other_data(model, train, console.warn)
     weights = "averaged weights" if model.averaged else "weights"
     print(f"{options.run}: {config.model}, {weights} of step {model.step:,}, trained on {_described(train, model)}")
     if model.config.labels:
@@ -149,10 +150,10 @@ def _scores(options: argparse.Namespace, model: Model, train: Dataset, held_out:
         found += scores.of_codes(model, network, real, names[1], options.seed, options.quiet)
     about |= {"step": model.step, "averaged": model.averaged, "draws": draws, "seed": options.seed}
     about |= {"train_sha256": train.checksum, "held_out_sha256": held_out.checksum}
+    print(f"{draws} sets of samples, seed {options.seed}; +-: population deviation over the sets")
+    print(report.score_table(found), flush=True)  # whether or not they can be written
     for score in found:
         records.append(options.out / "scores.jsonl", {**score._asdict(), **about})
-    print(f"{draws} sets of samples, seed {options.seed}; +-: population deviation over the sets")
-    print(report.score_table(found))
     print(f"written to {options.out / 'scores.jsonl'}")
     return 0
 
@@ -184,19 +185,19 @@ def _svm(options: argparse.Namespace, model: Model, train: Dataset, held_out: Da
     from alikit.scoring import features, few_labels, report
     from alikit.scoring.svm import GRID, TEST_SETS, Protocol, validation_count
 
-    used = _used(train, model)
-    pool = used - validation_count(used)
-    splits = few_labels.Splits(train, used, pool, held_out)
+    labelled, count = _labelled(options, model, train)
+    pool = count - validation_count(count)
+    splits = few_labels.Splits(labelled, count, pool, held_out)
     protocol = Protocol(options.svm, options.repeats or TEST_SETS, options.grid or GRID[2], options.seed)
     print(
         report.protocol_lines(
-            protocol, pool, used - pool, report.describe(train), report.describe(held_out), len(held_out)
+            protocol, pool, count - pool, report.describe(labelled), report.describe(held_out), len(held_out)
         ),
         flush=True,
     )
     outcomes = []
     for kind in _kinds(options, model):
-        chosen = features.build(kind, model, train, used, options.code or "sample", options.seed)
+        chosen = features.build(kind, model, train, _used(train, model), options.code or "sample", options.seed)
         outcomes.append(
             (chosen.title, few_labels.measure(chosen, protocol, splits, options.out, options.threads, options.quiet))
         )
@@ -205,6 +206,20 @@ def _svm(options: argparse.Namespace, model: Model, train: Dataset, held_out: Da
     if options.plot:
         _plot(options.plot, protocol, outcomes)
     return 0
+
+
+def _labelled(options: argparse.Namespace, model: Model, train: Dataset) -> tuple[Dataset, int]:
+    """The images that may have labels, and how many of them: those that the run was trained on; but SVHN's `train`, as
+    in the paper, where that was `extra` (method 6.1)."""
+    from alikit.data import open_dataset
+    from alikit.training.config import data_seed
+
+    config = model.config
+    if (config.dataset, config.split) != ("svhn", "extra"):
+        return train, _used(train, model)
+    data = options.data or config.data
+    labelled = open_dataset("svhn", data=data, split="train", seed=data_seed(config), quiet=options.quiet)
+    return labelled, len(labelled)
 
 
 def _kinds(options: argparse.Namespace, model: Model) -> Sequence[str]:

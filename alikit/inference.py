@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from alikit.autograd import Tensor, no_grad
-from alikit.data import LABELS
+from alikit.data import LABELS, Dataset
 from alikit.errors import DataError, UsageError
 from alikit.models import Generative, hidden
 from alikit.models.hidden import Examined
@@ -43,10 +43,12 @@ class Model:
     config   of the run;  step: training steps behind it;  averaged: whether the weights are the run's moving average
     shape    (H, W, C) of an input;  nz: size of a code
     labels   names of the classes or attributes that a conditional run is given, else none
+    data_checksum   of what it was trained on, "" where that is unknown
     """
 
-    def __init__(self, networks: Generative, config: Config, step: int, averaged: bool):
+    def __init__(self, networks: Generative, config: Config, step: int, averaged: bool, data_checksum: str = ""):
         self.networks, self.config, self.step, self.averaged = networks, config, step, averaged
+        self.data_checksum = data_checksum
         self.shape, self.nz = networks.spec.image, networks.spec.nz
         self.labels = LABELS[config.dataset] if config.conditional else ()
 
@@ -110,8 +112,10 @@ class Model:
 
         The encoder's output, then its last three hidden layers before the leaky ReLU, with population statistics.
 
-        code   the output: "sample", z ~ q(z | x), as the authors' code has it, or "mu"
+        code   the output: "sample", z ~ q(z | x), as the authors' code has it, or "mu"; else ValueError
         """
+        if code not in ("sample", "mu"):
+            raise ValueError(f"features: code is {code!r}; wanted 'sample' or 'mu'")
         found = self.examine(x, seed)
         return np.concatenate([found.mu if code == "mu" else found.z, found.hidden], axis=1)
 
@@ -247,7 +251,13 @@ def load(run: str | Path, warn: Callable[[str], object] = warnings.warn) -> Mode
         networks.load_state(arrays)
     except ValueError as error:
         raise DataError(f"{path}: does not hold the state of its model ({error})") from None
-    return Model(networks, saved.config, saved.step, averaged)
+    return Model(networks, saved.config, saved.step, averaged, saved.meta.get("data_checksum", ""))
+
+
+def warn_of_other_data(model: Model, dataset: Dataset, warn: Callable[[str], object]) -> None:
+    """Says so where a data set that stands for what the model was trained on is another one."""
+    if model.data_checksum not in ("", dataset.checksum):
+        warn(f"{dataset.source}: not the data that this run was trained on (another SHA-256); name those by --data")
 
 
 def refuse_conditional(model: Model, run: Path, verb: str) -> None:

@@ -69,6 +69,8 @@ def _inputs(options: argparse.Namespace, model: Any) -> tuple[Any, str]:
     else:
         config = replace(model.config, data=options.data or model.config.data)
         x, what = held_out(config, lambda: open_training_data(config, False), options.count or 8, quiet=False)
+        if not options.count:  # of few there may be an odd number
+            x = x[: len(x) // 2 * 2]
     if len(x) % 2:
         raise UsageError(f"pictures go two by two; there are {len(x)}")
     return as_uint8(x), what

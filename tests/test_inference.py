@@ -8,8 +8,9 @@ import pytest
 
 import alikit
 from alikit.autograd import Tensor
+from alikit.data import Dataset
 from alikit.errors import DataError
-from alikit.inference import Model, between
+from alikit.inference import Model, between, warn_of_other_data
 from alikit.models import SPECS
 from alikit.nn import Pass
 from alikit.training import checkpoint, runs, state
@@ -312,3 +313,19 @@ def test_interpolation_decodes_sampled_codes_of_both_ends(model: Model, x: np.nd
     np.testing.assert_allclose(found[:, 0], model.decode(z[:3]), atol=1e-6)
     np.testing.assert_allclose(found[:, 3], model.decode(z[3:]), atol=1e-6)
     np.testing.assert_allclose(found[:, 1], model.decode(z[:3] * 2 / 3 + z[3:] / 3), atol=1e-5)
+
+
+def test_a_misspelt_code_and_seeds_of_numpy(model: Model, x: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="features: code is 'Mu'; wanted 'sample' or 'mu'"):
+        model.features(x, code="Mu")
+    np.testing.assert_array_equal(model.sample(2, seed=np.int64(3)), model.sample(2, seed=3))
+
+
+def test_other_data_than_the_run_s_are_told_of(model: Model) -> None:
+    told: list[str] = []
+    dataset = Dataset(name="svhn", split="train", source="there", checksum="abc", images=np.zeros((2, 32, 32, 3)))
+    for known, warnings in (("", 0), ("abc", 0), ("def", 1)):
+        model.data_checksum = known
+        warn_of_other_data(model, dataset, told.append)
+        assert len(told) == warnings
+    assert told[0].startswith("there: not the data that this run was trained on")

@@ -62,7 +62,8 @@ def backward(loss: Tensor, gy: Any = None) -> None:
     alive = [node.tensor() for node in topological([loss]) if isinstance(node, Leaf)]
     leaves = [leaf for leaf in alive if leaf is not None]
     for leaf, g in zip(leaves, grad([loss], [leaves], gys=[gy])[0], strict=True):
-        leaf.grad = g if leaf.grad is None else leaf.grad + g
+        # an array of its own, which may be changed in place: g may be another leaf's gradient, or the caller's `gy`
+        leaf.grad = g.copy() if leaf.grad is None else leaf.grad + g
 
 
 def topological(losses: Sequence[Tensor]) -> list[Any]:

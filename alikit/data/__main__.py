@@ -37,8 +37,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("set", choices=list(SPLITS), help="the data set")
     parser.add_argument("--data", metavar="DIR", help="the data folder; svhn also: synthetic, house numbers drawn here")
     parser.add_argument("--split", metavar="NAME", help="only this split; default: to train on, and its held-out one")
-    parser.add_argument("--size", metavar="N", type=int, help="height and width of a folder's images (default 64)")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of what is drawn: synthetic, mixture")
+    parser.add_argument(
+        "--size", metavar="N", type=console.whole(1), help="height and width of a folder's images (default 64)"
+    )
+    parser.add_argument(
+        "--seed", metavar="N", type=console.whole(0), default=0, help="of what is drawn: synthetic, mixture"
+    )
     parser.add_argument("--contact-sheet", metavar="FILE.png", type=Path, help="write 64 images of the (first) split")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     return parser

@@ -34,7 +34,9 @@ def fetch(file: Published, folder: Path, download: bool, report: Report) -> Path
     except ValueError:  # pooch: the checksum differs
         raise _missing(file, target, "and what was downloaded is not the published file (SHA-256 differs)") from None
     except OSError as error:
-        raise AlikitError(f"{target}: cannot be written ({error.strerror}); choose another folder by --data") from None
+        raise AlikitError(
+            f"{target}: cannot be written ({error.strerror or error}); choose another folder by --data"
+        ) from None
     finally:
         logger.setLevel(level)
     return target

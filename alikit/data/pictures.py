@@ -22,14 +22,29 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", 
 
 
 def list_pictures(root: Path) -> list[str]:
-    """The picture files under `root` by suffix, hidden ones left out: names relative to it, `/` between, sorted."""
+    """The picture files under `root` by suffix, hidden ones left out: names relative to it, `/` between, sorted.
+
+    Links to folders are followed, but for those that lead back up. DataError for a folder that cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror})")
+
     found: list[str] = []
-    for folder, inner, names in os.walk(root):
-        inner[:] = [name for name in inner if not name.startswith(".")]
+    for folder, inner, names in os.walk(root, onerror=refuse, followlinks=True):
+        inner[:] = [name for name in inner if not name.startswith(".") and not _leads_up(folder, name)]
         wanted = [name for name in names if name.lower().endswith(_SUFFIXES) and not name.startswith(".")]
         within = os.path.relpath(folder, root).replace(os.sep, "/")
         found += wanted if within == "." else [f"{within}/{name}" for name in wanted]
     return sorted(found)
+
+
+def _leads_up(folder: str, name: str) -> bool:
+    """Whether it is a link in `folder` to that folder or to one above it."""
+    if not os.path.islink(os.path.join(folder, name)):
+        return False
+    here, there = os.path.realpath(folder), os.path.realpath(os.path.join(folder, name))
+    return os.path.commonpath([here, there]) == there
 
 
 def decode_blocks(

@@ -38,7 +38,7 @@ PAPER = "19.14 +- 0.50"
 def describe(dataset: Dataset) -> str:
     """A split in a few words that say whether it is the published one."""
     note = {True: "the published file", False: "NOT the published file", None: ""}[dataset.published]
-    drawn = "drawn by alikit" if not note and dataset.source.startswith("drawn") else note
+    drawn = "drawn by alikit" if not note and dataset.source.startswith(("drawn by alikit", "drawn: ")) else note
     return f"{dataset.name} {dataset.split}" + (f" ({drawn})" if drawn else "")
 
 

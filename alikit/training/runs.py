@@ -147,7 +147,7 @@ def prune(run: Path | str, keep: int, written: Path) -> list[Path]:
 
 def write_json(path: Path | str, obj: Any) -> None:
     """Writes `obj` as indented JSON, atomically. ValueError for NaN and infinities, AlikitError from the disk."""
-    text = json.dumps(obj, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json.dumps(obj, indent=2, allow_nan=False) + "\n"  # ASCII: a name of a file need not be UTF-8
     write_atomic(Path(path), [text.encode()])
 
 

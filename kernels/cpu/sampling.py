@@ -43,7 +43,7 @@ def random_words(counters: Counters, start: int, count: int) -> np.ndarray:
     # NumPy raises the counter before it draws, hence the - 1; below block 0 that borrows from the whole counter
     value = start // 4 + (counters.step << 128) + (counters.stream << 192) - 1
     words = np.array([(value >> shift) & _MASK for shift in (0, 64, 128, 192)], np.uint64)
-    key = np.array([counters.seed & _MASK, 0], np.uint64)
+    key = np.array([int(counters.seed) & _MASK, 0], np.uint64)  # a NumPy integer knows no such mask
     generator = _generator()
     state: Any = {**_FRESH, "state": {"counter": words, "key": key}}
     generator.state = state

@@ -228,3 +228,12 @@ def test_partial_sums_of_different_numbers_are_added_by_standing_together() -> N
     assert added(a, b).shape == (7, 3, 1, 1, 4)
     np.testing.assert_array_equal(added(a, b).sum(axis=0), np.full((3, 1, 1, 4), 12.0))
     np.testing.assert_array_equal(added(a, c), np.full(a.shape, 4.0))
+
+
+def test_every_leaf_has_a_gradient_of_its_own() -> None:
+    """It may be clipped in place."""
+    a, b, gy = leaf(), leaf(), np.full(2, 4.0)
+    (a + b).backward(gy)
+    a.grad *= 0.5
+    np.testing.assert_array_equal(b.grad, [4, 4])
+    np.testing.assert_array_equal(gy, [4, 4])

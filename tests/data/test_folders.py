@@ -210,3 +210,27 @@ def test_too_few_pictures(tmp_path, count):
 def test_no_such_folder(tmp_path):
     with pytest.raises(DataError, match="nowhere: there is no such folder"):
         open_split(tmp_path / "nowhere")
+
+
+def test_linked_folders_are_followed_and_loops_are_not(pictures, tmp_path):
+    root = tmp_path / "links"
+    (root / "inner").mkdir(parents=True)
+    (root / "linked").symlink_to(pictures)
+    (root / "up").symlink_to(root)
+    (root / "inner" / "up").symlink_to(root)
+    assert list_pictures(root) == sorted(f"linked/{name}" for name in list_pictures(pictures))
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(pictures, monkeypatch):
+    import os
+
+    scan = os.scandir
+
+    def refuse(path):
+        if os.fspath(path).endswith("more"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"more: cannot be read \(Permission denied\)"):
+        list_pictures(pictures)

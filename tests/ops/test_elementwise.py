@@ -129,3 +129,9 @@ def test_a_product_saves_an_operand_only_for_the_other() -> None:
     node = (x * y).creator
     assert node.x is None
     assert node.y is y.data
+
+
+def test_the_zeroth_power_is_constant_also_at_zero() -> None:
+    x = Tensor(np.array([0.0, 2.0]), requires_grad=True)
+    ops.sum(ops.power(x, 0)).backward()
+    np.testing.assert_array_equal(x.grad, [0, 0])

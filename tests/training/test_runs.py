@@ -160,3 +160,9 @@ def test_write_json(tmp_path: Path) -> None:
         runs.write_json(tmp_path / runs.CONFIG, {"lr": float("inf")})
     assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8")) == config
     assert os.listdir(tmp_path) == ["config.json"]
+
+
+def test_names_that_are_not_utf_8_are_written_and_read(tmp_path: Path) -> None:
+    name = os.fsdecode(b"p\xff")
+    runs.write_json(tmp_path / "config.json", {"data": name})
+    assert json.loads((tmp_path / "config.json").read_text()) == {"data": name}

@@ -1,0 +1,73 @@
+"""Whoever measures a run does so on its data: those it was trained on, drawn by its seed, found from anywhere."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alikit import evaluate
+from alikit.errors import AlikitError
+from alikit.training.config import PRESETS
+from tests.commands.conftest import NARROW_IMAGES
+
+
+class Opened(Exception):
+    """With the seed that was asked for."""
+
+
+@pytest.mark.parametrize("arguments", [("evaluate", "run"), ("encode", "run", "--split", "train", "-o", "codes.h5")])
+def test_the_run_s_own(command, pictures: Path, arguments: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("--data", pictures, "--steps", 1, "--seed", 3, "--data-seed", 7, "--out", "run", "--quiet")
+    assert command("train", "folder", *NARROW_IMAGES, *options).code == 0
+
+    def noted(*_: object, seed: int, **__: object) -> None:
+        raise Opened(seed)
+
+    monkeypatch.setattr("alikit.data.open_dataset", noted)
+    with pytest.raises(Opened, match=r"^7$"):
+        command(*arguments)
+
+
+def test_a_data_folder_is_found_again_from_elsewhere(command, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("here").symlink_to(pictures)
+    assert (
+        command("train", "folder", *NARROW_IMAGES, "--data", "here", "--steps", 1, "--out", "run", "--quiet").code == 0
+    )
+    place = Path("elsewhere")
+    place.mkdir()
+    monkeypatch.chdir(place)
+    assert command("interpolate", "../run", "--out", "strip.png").code == 0  # between held-out images, however many
+
+
+def test_scores_are_told_where_they_cannot_be_written(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, rng = Path("many"), np.random.default_rng(0)
+    folder.mkdir()
+    for number in range(150):  # of which seven are held out
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / f"{number}.png")
+    options = ("--data", folder, "--steps", 1, "--out", "run", "--quiet")
+    assert command("train", "folder", *NARROW_IMAGES, *options).code == 0
+
+    def refuse(*_: object) -> None:
+        raise AlikitError("cannot write there")
+
+    monkeypatch.setattr("alikit.scoring.records.append", refuse)
+    result = command("evaluate", "run", "--count", 10, "--draws", 1, "--quiet", "--threads", 1)
+    assert (result.code, result.error) == (1, "cannot write there")
+    assert "Frechet" in result.out
+    assert command("interpolate", "run", "--out", "strip.png").code == 0  # six of the seven, two by two
+
+
+def test_labels_of_a_run_on_extra_are_of_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the paper: the encoder has seen `extra`, the SVM gets labels of the official training split."""
+    opened = []
+    monkeypatch.setattr("alikit.data.open_dataset", lambda *_, split, **__: opened.append(split) or range(73_257))
+    options = argparse.Namespace(data=None, quiet=True)
+    model, extra = SimpleNamespace(config=replace(PRESETS["svhn"], split="extra", images=500)), range(600)
+    _, count = evaluate._labelled(options, model, extra)
+    assert (opened, count) == (["train"], 73_257)
+    model.config = replace(model.config, split="train")
+    assert evaluate._labelled(options, model, extra) == (extra, 500)
