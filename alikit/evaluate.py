@@ -146,7 +146,7 @@ def _scores(options: argparse.Namespace, model: Model, train: Dataset, held_out:
     print(_about_classifier(about, len(real.held_out), names[1]))
     draws = options.draws or 3
     found = scores.of_samples(model, network, real, names, draws, options.seed, options.quiet)
-    if model.gaussian:
+    if model.networks.encodes:
         found += scores.of_codes(model, network, real, names[1], options.seed, options.quiet)
     about |= {"step": model.step, "averaged": model.averaged, "draws": draws, "seed": options.seed}
     about |= {"train_sha256": train.checksum, "held_out_sha256": held_out.checksum}

@@ -133,7 +133,11 @@ def of_codes(model: Model, network: Classifier, real: Images, name: str, seed: i
     """
     x = real.held_out[:CODES]
     labels = None if real.labels is None else real.labels[:CODES]
-    mu, sigma, z = (np.concatenate(column) for column in zip(*_codes(model, x, seed, quiet), strict=True))
+    mu = sigma = None  # of an encoder that is no Gaussian, as that of the inverse mapping
+    if model.gaussian:
+        mu, sigma, z = (np.concatenate(column) for column in zip(*_codes(model, x, seed, quiet), strict=True))
+    else:
+        z = model.encode(x, seed)
     rebuilt = to_uint8(np.concatenate([model.decode(z[a : a + CHUNK]) for a in range(0, len(z), CHUNK)]))
     scores = [
         Score("reconstruction_error", name, len(x), reconstruction_error(x, rebuilt), None, mean_pair_error(x), "0"),

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from alikit import ops
+from alikit import console, ops
 from alikit.autograd import Tensor, grad, no_grad
 from alikit.data import Dataset, EpochOrder
 from alikit.errors import AlikitError, DataError, DivergedError
@@ -88,15 +88,16 @@ def train(
 
     follow   passes an iterator over the steps through, with their total, and shows it to whoever watches
 
-    A training that was stopped goes on from its last SAVE_EVERY steps. DataError for a file at `path` that is damaged
-    or another's, DivergedError where a loss is not finite.
+    A training that was stopped goes on from its last SAVE_EVERY steps. One of other data is taken as it is, with a
+    warning: one classifier may judge several runs. DataError for a file at `path` that is damaged, of other networks,
+    or of other data and not finished; DivergedError where a loss is not finite.
     """
     classes = class_count(dataset)
     network = Classifier(dataset.shape, max(classes, 1), seed=recipe.seed)  # type: ignore[arg-type]
     adam = Adam(list(network.named_parameters()), AdamSettings(recipe.lr, recipe.beta1))
     order = EpochOrder(images, min(recipe.batch, images), recipe.seed)
-    begun = _load(path, network, adam) if path.exists() else 0
-    steps = recipe.steps if classes else SETTLE
+    steps, own = recipe.steps if classes else SETTLE, key(dataset, images, recipe)
+    begun = _load(path, network, adam, steps, own) if path.exists() else 0
     for step in follow(iter(range(begun, steps)), steps - begun):
         rows = order.batch_indices(step)
         if classes:
@@ -107,7 +108,7 @@ def train(
             network(Tensor(as_input(dataset, rows)), Pass(training=True, step=step))
         update_statistics([m for m in network.modules() if isinstance(m, BatchNormLeakyReLU)])
         if step + 1 == steps or (step + 1) % SAVE_EVERY == 0:
-            _save(path, network, adam, step + 1)
+            _save(path, network, adam, step + 1, own)
     return network
 
 
@@ -136,18 +137,18 @@ def predict(network: Classifier, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return features, logits
 
 
-def _save(path: Path, network: Classifier, adam: Adam, step: int) -> None:
+def _save(path: Path, network: Classifier, adam: Adam, step: int, own: str) -> None:
     sections = {"model": network.state(), "adam": adam.state()}
     arrays = {f"{section}/{name}": array for section, named in sections.items() for name, array in named.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AlikitError(f"cannot write {path}: {error.strerror}") from None
-    checkpoint.save(path, arrays, {"classifier_step": step})
+    checkpoint.save(path, arrays, {"classifier_step": step, "key": own})
 
 
-def _load(path: Path, network: Classifier, adam: Adam) -> int:
-    """Copies what `_save` wrote; returns the steps behind it."""
+def _load(path: Path, network: Classifier, adam: Adam, steps: int, own: str) -> int:
+    """Copies what `_save` wrote; returns how many of the `steps` are behind it. own: the `key` that is wanted."""
     arrays, meta = checkpoint.load(path)
     try:
         step = int(meta["classifier_step"])
@@ -155,4 +156,8 @@ def _load(path: Path, network: Classifier, adam: Adam) -> int:
         adam.load_state({k[5:]: v for k, v in arrays.items() if k.startswith("adam/")}, step)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: is not this classifier ({error}); delete it to have it trained again") from None
+    if meta.get("key", own) != own:
+        if step < steps:
+            raise DataError(f"{path}: a classifier of other data or recipe, not trained to its end; name another file")
+        console.warn(f"{path}: this classifier was trained on other data, or by another recipe")
     return step

@@ -10,7 +10,9 @@ from alikit.metrics.reconstruction import mean_pair_error, reconstruction_error
 from alikit.models.classifier import Classifier
 from alikit.scoring import scores
 from alikit.scoring.scores import Score
+from alikit.training import state
 from alikit.training.images import to_uint8
+from tests.scoring.conftest import CONFIG
 
 NETWORK = Classifier((32, 32, 3), 3)
 NAMES = ("toy train", "toy test")
@@ -89,6 +91,18 @@ def test_features_are_measured_in_deviations_of_real_ones(model: Model, train: D
     both = [scores.of_samples(model, network, real, NAMES, 1, 0, quiet=True) for network in (NETWORK, loud)]
     for a, b in zip(*both, strict=True):
         assert a.value == pytest.approx(b.value, rel=1e-2, abs=1e-3), a.name
+
+
+def test_an_encoder_that_is_no_gaussian_has_scores_of_codes_too(train: Dataset, held_out: Dataset) -> None:
+    config = replace(CONFIG, game="inverse", init_std=0.5)
+    model = Model(state.build_model(config), config, 0, False)
+    real = scores.choose(train, 120, held_out, 30, 0)
+    found = by_name(scores.of_codes(model, NETWORK, real, "toy test", 5, quiet=True))
+    rebuilt = to_uint8(model.reconstruct(real.held_out, 5))
+    error = reconstruction_error(real.held_out, rebuilt)
+    assert found["reconstruction_error", "toy test"].value == pytest.approx(error)
+    assert ("latent_ks_mean", "toy test") in found
+    assert ("latent_sigma_mean", "toy test") not in found
 
 
 def test_scores_of_codes(model: Model, train: Dataset, held_out: Dataset) -> None:

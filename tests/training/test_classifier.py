@@ -121,6 +121,21 @@ def test_another_s_file_is_refused(tmp_path: Path) -> None:
         run(data, path)
 
 
+def test_another_set_s_classifier_is_named_so_and_not_trained_on(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(classifier, "SAVE_EVERY", 5)
+    ours, other, path = dataset(CLASSES), dataset(CLASSES, seed=1), tmp_path / "c.h5"
+    whole = run(other, path)
+    assert weights_hash(run(ours, path)) == weights_hash(whole)
+    assert "c.h5: this classifier was trained on other data" in capsys.readouterr().err
+    run(other, path)
+    assert capsys.readouterr().err == ""
+    path.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        run(other, path, stop=7)
+    with pytest.raises(DataError, match=r"c.h5: a classifier of other data or recipe, not trained to its end"):
+        run(ours, path)
+
+
 def test_divergence_is_told(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(classifier, "as_input", lambda *_: np.full((8, 32, 32, 3), np.nan, np.float32))
     with pytest.raises(DivergedError, match="diverged at step 1"):
