@@ -46,8 +46,8 @@ def apply_activation(
             np.copyto(mine, x[start:stop])
             passes.activate(mine.reshape(-1, width), flat_bias, activation)
         else:
-            matrices = (a[start:stop].reshape(-1, width // pieces) for a in (y, winner))
-            passes.maxout(x[start:stop].reshape(-1, width).copy(), flat_bias, pieces, *matrices)
+            maxima, numbers = (a[start:stop].reshape(-1, width // pieces) for a in (y, winner))
+            passes.maxout(x[start:stop].reshape(-1, width).copy(), flat_bias, pieces, maxima, numbers)
         if dropout is not None and keep is not None:
             passes.drop(mine.reshape(-1), keep[start:stop].reshape(-1), dropout.rate)
 

@@ -69,12 +69,25 @@ class Epilogue:
             passes.maxout(matrix, None if bias is None else bias.reshape(-1), activation.pieces, out, winner)
         elif bias is not None or activation.name != "linear":
             passes.activate(matrix, None if bias is None else bias.reshape(-1), activation)
-        if self.dropout is not None and self.keep is not None:
-            passes.drop(self.y[rows].reshape(-1), self.keep[rows].reshape(-1), self.dropout.rate)
+        self.drop(rows)
         if self.moments is not None:
             if part not in self.moments:
                 self.moments[part] = Moments(product.shape[-1])
             self.moments[part].add(product.reshape(-1, product.shape[-1]))
+
+    def maxout(self, product: np.ndarray, first: int, winner: np.ndarray) -> None:
+        """product: (N, c), channels of a dense layer's whole product from `first` on; winner: the epilogue's own. The
+        dropout behind it is left."""
+        pieces, bias = self.activation.pieces, self.bias
+        if bias is not None:
+            bias = bias.reshape(-1)[first : first + product.shape[1]]
+        out, winner = (whole.reshape(len(product), -1) for whole in (self.y, winner))
+        passes.maxout(product, bias, pieces, out, winner, first // pieces)
+
+    def drop(self, rows: slice) -> None:
+        """Dropout on some images of the output."""
+        if self.dropout is not None and self.keep is not None:
+            passes.drop(self.y[rows].reshape(-1), self.keep[rows].reshape(-1), self.dropout.rate)
 
     def _pass_through(self, through: Through, product: np.ndarray, rows: slice, part: int) -> None:
         height = product[0].size // (through.fold * product.shape[-1])

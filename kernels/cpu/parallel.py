@@ -205,6 +205,10 @@ LARGE = 8 * SMALL
 BLOCK = 262_144
 
 
+#: Bytes of a line of cache, at which scratch memory begins: a vector that lies on two is fetched twice.
+LINE = 64
+
+
 _constants: dict[tuple[float, np.dtype], np.ndarray] = {}
 
 
@@ -226,6 +230,8 @@ def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         buffer = views.get("buffer")
         if buffer is None or buffer.nbytes < size:
             views.clear()
-            buffer = views["buffer"] = np.empty(size, np.uint8)
+            whole = np.empty(size + LINE, np.uint8)
+            first = -whole.ctypes.data % LINE
+            buffer = views["buffer"] = whole[first : first + size]
         views[key] = buffer[:size].view(dtype).reshape(shape)
     return views[key]

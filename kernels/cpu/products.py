@@ -9,32 +9,35 @@ from typing import Protocol
 
 import numpy as np
 
+from .dense import multiply
 from .direct import Forward, InputGrad, WeightGrad
 from .epilogue import Epilogue
-from .parallel import split, threads
+from .parallel import scratch, split, threads
 from .patches import Columns, ColumnSums, Gather, Scatter, gather_is_cheaper
 
 
 def dense(epilogue: Epilogue, a: np.ndarray, b: np.ndarray) -> None:
     """One product a: (N, K) @ b: (K, C) with the channels shared out; `b` may be a transposed view.
 
-    Under maxout, which is work of its own, the rows are: each thread finishes its own.
+    Under maxout, which is work of its own, each thread finishes its own channels.
     """
-    rows, channels = slice(0, len(a)), b.shape[1]
-    if epilogue.winner is not None:
+    rows, channels, winner = slice(0, len(a)), b.shape[1], epilogue.winner
+    if winner is not None:
 
-        def finished(start: int, stop: int, part: int) -> None:
-            out = epilogue.target(slice(start, stop), channels)
-            np.matmul(a[start:stop], b, out=out.reshape(stop - start, channels))
-            epilogue.finish(out, slice(start, stop), part)
+        def finished(start: int, stop: int, _part: int) -> None:
+            product = scratch("dense", (len(a), stop - start), a.dtype)
+            multiply(a, b, start, stop, product, 0)
+            epilogue.maxout(product, start, winner)
 
-        split(finished, len(a), work=len(a) * channels * (a.shape[1] / 8 + 10))
+        align = math.lcm(16, epilogue.activation.pieces)
+        split(finished, channels, work=len(a) * channels * (a.shape[1] / 8 + 10), align=align)
+        epilogue.drop(rows)
         return
     out = epilogue.target(rows, channels)
     product = out.reshape(len(a), channels)
 
     def share(start: int, stop: int, _part: int) -> None:
-        np.matmul(a, b[:, start:stop], out=product[:, start:stop])
+        multiply(a, b, start, stop, product, start)
 
     split(share, channels, work=a.size * channels / 8, align=16)
     epilogue.finish(out, rows, 0)

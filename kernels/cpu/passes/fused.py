@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ...arrays import Activation
-from ..parallel import BLOCK, constant
+from ..parallel import BLOCK, constant, scratch
 from . import loops, plain
 from . import rows as row_sums
 
@@ -58,8 +58,10 @@ def activation_grad(
         drop(out, keep, rate)
 
 
-def maxout(x: np.ndarray, bias: np.ndarray | None, pieces: int, out: np.ndarray, winner: np.ndarray) -> None:
-    loops.maxout(pieces)(x, _or_zeros(bias, x), out, winner)
+def maxout(
+    x: np.ndarray, bias: np.ndarray | None, pieces: int, out: np.ndarray, winner: np.ndarray, to: int = 0
+) -> None:
+    loops.maxout(pieces)(x, _or_zeros(bias, x), out, winner, to)
 
 
 def maxout_grad(
@@ -81,8 +83,9 @@ def winner_input_grad(g: np.ndarray, winner: np.ndarray, w: np.ndarray, pieces: 
         loops.winner_input_grad(g, winner, w, pieces, out)
         return
     g, w = (np.ascontiguousarray(a, out.dtype) for a in (g, w))
-    block = _rows_together(pieces * max(stretch, last) * out.itemsize)
-    row_sums.winner_input_grad(stretch, last)(g, winner, w, pieces, block, np.empty(g.size, np.int64), out)
+    block = min(_rows_together(pieces * max(stretch, last) * out.itemsize), g.shape[1])
+    panel, index = _panel(block * pieces, max(stretch, last), out.dtype), np.empty(g.size, np.int32)
+    row_sums.winner_input_grad(stretch, last)(g, winner, w, pieces, block, index, panel, out)
 
 
 def winner_weight_grad(g: np.ndarray, winner: np.ndarray, x: np.ndarray, pieces: int, out: np.ndarray) -> None:
@@ -92,9 +95,16 @@ def winner_weight_grad(g: np.ndarray, winner: np.ndarray, x: np.ndarray, pieces:
         return
     block = min(_rows_together(max(stretch, last) * out.itemsize), len(x))
     groups = min(max(1, OUT_BYTES // (pieces * out[0].nbytes)), g.shape[1])
-    index, places = (np.empty(size, np.int64) for size in (block * groups, groups * pieces))
+    index, places = (np.empty(size, np.int32) for size in (block * groups, groups * pieces))
     x, factors = np.ascontiguousarray(x, out.dtype), np.empty(block * groups, out.dtype)
-    row_sums.winner_weight_grad(stretch, last)(g, winner, x, pieces, block, groups, index, factors, places, out)
+    panel = _panel(block, max(stretch, last), out.dtype)
+    row_sums.winner_weight_grad(stretch, last)(g, winner, x, pieces, block, groups, index, factors, places, panel, out)
+
+
+def _panel(rows: int, channels: int, dtype: np.dtype) -> np.ndarray:
+    """For so many rows of whole vectors."""
+    width = row_sums.BYTES // dtype.itemsize
+    return scratch("winners", (rows * -(-channels // width) * width,), dtype)
 
 
 def _rows_together(row_bytes: int) -> int:

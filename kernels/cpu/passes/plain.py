@@ -86,9 +86,12 @@ def _derivative(y: np.ndarray, activation: Activation, kept: float) -> np.ndarra
     return 1.0
 
 
-def maxout(x: np.ndarray, bias: np.ndarray | None, pieces: int, out: np.ndarray, winner: np.ndarray) -> None:
-    """x: (rows, width) -> out: (rows, width / pieces), the maxima of x + bias, and winner, alike, uint8: the first of
-    the largest wins. x may be changed."""
+def maxout(
+    x: np.ndarray, bias: np.ndarray | None, pieces: int, out: np.ndarray, winner: np.ndarray, to: int = 0
+) -> None:
+    """x: (rows, width) -> width / pieces columns of out, (rows, ...), from `to` on, the maxima of x + bias; and winner,
+    alike, uint8: the first of the largest wins. x may be changed."""
+    out, winner = (a[:, to : to + x.shape[1] // pieces] for a in (out, winner))
     if bias is not None:
         x += bias
     groups = x.reshape(len(x), -1, pieces)

@@ -42,22 +42,13 @@ def _tile(context, builder, signature, args):
     rows, vectors = (kind.literal_value for kind in signature.args[:2])
     _, _, _, a0, a_row, a_line, a_step, _, b0, b_line, b_step, lines, steps, _, out0, out_row, skip = args
     v = Vectors(context, builder, signature, args, 2)
-
-    def panel(pointer):
-        return [builder.gep(pointer, [INT(k * v.width)]) for k in range(vectors)]
-
-    targets = [panel(v.on(v.pointer(13, out0), out_row, INT(p))) for p in range(rows)]
+    targets = [v.row(v.on(v.pointer(13, out0), out_row, INT(p)), vectors) for p in range(rows)]
     sums = [v.sums([v.load(target) for target in row]) for row in targets]
     of_a, of_b = v.pointer(2, a0), v.pointer(7, b0)
     with cgutils.for_range(builder, lines) as line:
         line_a, line_b = v.on(of_a, a_line, line.index), v.on(of_b, b_line, line.index)
         with cgutils.for_range(builder, steps) as step:
-            step_a = v.on(line_a, a_step, step.index)
-            read = [v.load(pointer) for pointer in panel(v.on(line_b, b_step, step.index))]
-            for p in range(rows):
-                factor = v.spread(v.on(step_a, a_row, INT(p)))
-                for total, value in zip(sums[p], read, strict=True):
-                    v.add(total, factor, value)
+            v.add_products(sums, v.on(line_a, a_step, step.index), a_row, v.on(line_b, b_step, step.index))
     for p in range(rows):
         with builder.if_then(builder.icmp_signed(">=", INT(p), skip)):
             for target, total in zip(targets[p], sums[p], strict=True):

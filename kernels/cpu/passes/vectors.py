@@ -57,6 +57,10 @@ class Vectors:
     def on(self, pointer, stride, times):
         return self.builder.gep(pointer, [self.builder.mul(stride, times)])
 
+    def row(self, pointer, vectors):
+        """To so many vectors, one behind the other."""
+        return [self.builder.gep(pointer, [INT(k * self.width)]) for k in range(vectors)]
+
     def load(self, pointer):
         return self.builder.load(self.builder.bitcast(pointer, self.vector.as_pointer()), align=self.size)
 
@@ -69,9 +73,24 @@ class Vectors:
         one = self.builder.insert_element(none, self.builder.load(pointer), ir.IntType(32)(0))
         return self.builder.shuffle_vector(one, none, ir.Constant(lanes, None))
 
+    def swap(self, above, below, half):
+        """Of each 2 half numbers the second half of `above` against the first half of `below`."""
+        lanes, width = ir.VectorType(ir.IntType(32), self.width), self.width
+        first = [width + (i ^ half) if i & half else i for i in range(width)]
+        second = [width + i if i & half else i | half for i in range(width)]
+        return tuple(self.builder.shuffle_vector(above, below, ir.Constant(lanes, each)) for each in (first, second))
+
     def sums(self, values):
         """Sums that the compiler keeps in registers."""
         return [cgutils.alloca_once_value(self.builder, value) for value in values]
 
     def add(self, total, factor, value):
         self.builder.store(self.builder.call(self.multiply_add, [factor, value, self.builder.load(total)]), total)
+
+    def add_products(self, sums, a, a_row, b):
+        """sums[p][k] += a[p a_row] * (the k-th vector from b on): one step of a product on a tile of sums."""
+        read = [self.load(pointer) for pointer in self.row(b, len(sums[0]))]
+        for p, row in enumerate(sums):
+            factor = self.spread(self.on(a, a_row, INT(p)))
+            for total, value in zip(row, read, strict=True):
+                self.add(total, factor, value)
