@@ -78,6 +78,7 @@ class Trainer:
         Returns the record that the game makes of a step. DivergedError naming step (from 1, as in the logs) and tensor
         where a loss or a gradient is not finite; the model is then lost.
         """
+        number = int(number)  # a NumPy integer would be taken for a device's clock
         how = Pass(training=True, seed=self.seed, step=number, precision=self.precision, partials=True)
         figures, squares = self.compute(batch, how)
         found = np.concatenate([to_numpy(figures), *(to_numpy(s) for s in squares)])

@@ -40,10 +40,11 @@ def _generator() -> np.random.Philox:
 
 def random_words(counters: Counters, start: int, count: int) -> np.ndarray:
     """Words [start, start + count) of a stream: (count,) uint64; `start` is a multiple of four (a Philox block)."""
+    seed, step, stream = map(int, counters)  # a NumPy integer would not grow
     # NumPy raises the counter before it draws, hence the - 1; below block 0 that borrows from the whole counter
-    value = start // 4 + (counters.step << 128) + (counters.stream << 192) - 1
+    value = start // 4 + (step << 128) + (stream << 192) - 1
     words = np.array([(value >> shift) & _MASK for shift in (0, 64, 128, 192)], np.uint64)
-    key = np.array([int(counters.seed) & _MASK, 0], np.uint64)  # a NumPy integer knows no such mask
+    key = np.array([seed & _MASK, 0], np.uint64)
     generator = _generator()
     state: Any = {**_FRESH, "state": {"counter": words, "key": key}}
     generator.state = state

@@ -53,6 +53,20 @@ def test_without_a_folder_every_process_compiles_for_itself(monkeypatch: pytest.
     assert (x == 2).all()
 
 
+@pytest.mark.parametrize("why", ["no locks", "another user's"])
+def test_where_nothing_can_be_locked_nothing_is_kept(why: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network's file system may know no locks; a lock that cannot be opened is like the folder here."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(38, "Function not implemented")
+
+    if why == "no locks":
+        monkeypatch.setattr(compiling, "flock", refuse)
+    else:
+        (folder / "alikit.lock").mkdir(parents=True)
+    assert [used(np.float32), used(np.float32)] == [(0, 1)] * 2
+
+
 def test_who_compiles_waits_for_another_process(folder: Path) -> None:
     done = threading.Event()
 

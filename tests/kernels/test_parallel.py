@@ -147,7 +147,7 @@ def test_blas_is_left_one_thread_beside_our_own() -> None:
 
 @pytest.mark.parametrize("count", [0, -1])
 def test_set_threads_refuses(count: int) -> None:
-    with pytest.raises(ValueError, match=f"resize_pool: at least one thread, found {count}"):
+    with pytest.raises(ValueError, match=f"set_threads: at least one thread, found {count}"):
         set_threads(count)
 
 

@@ -87,6 +87,7 @@ def test_maxout(same: Callable, matrix: Callable, pieces: int, biased: bool) -> 
     x, out, winner = matrix("x", 9, 4 * pieces), matrix("out", 9, 4), np.full((9, 4), 9, np.uint8)
     x[0] = 1.0  # a tie: the first wins
     same("maxout", x, matrix("bias", 4 * pieces) if biased else None, pieces, out, winner)
+    same("maxout", x[:, : 2 * pieces].copy(), None, pieces, out, winner, 1)
     x[1, 1] = np.nan
     passes.maxout(x.copy(), None, pieces, out, winner)
     assert not winner[0].any()
@@ -100,7 +101,9 @@ def test_maxout_grad(same: Callable, matrix: Callable, mask: Callable, stream: C
 
 
 @pytest.mark.parametrize("pieces", [2, 5])
-@pytest.mark.parametrize(("rows", "groups", "width"), [(1, 1, 1), (7, 5, 3), (6, 21, 50), (9, 17, 300)])
+@pytest.mark.parametrize(
+    ("rows", "groups", "width"), [(1, 1, 1), (7, 5, 3), (6, 21, 50), (9, 17, 300), (0, 4, 50), (3, 0, 50)]
+)
 def test_products_of_winners(
     same: Callable,
     matrix: Callable,
@@ -112,7 +115,7 @@ def test_products_of_winners(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of more and fewer groups than are worked on at a time, and not a multiple of them; the same of rows; of rows that
-    fill no vector, that fill some, and that take more than there are registers."""
+    fill no vector, that fill some, and that take more than there are registers; of none of either."""
     monkeypatch.setattr("alikit.kernels.cpu.passes.fused.ROWS_BYTES", 4 * width * 8)
     monkeypatch.setattr("alikit.kernels.cpu.passes.fused.OUT_BYTES", 5 * pieces * width * 8)
     g, winner = matrix("g", rows, groups), stream("winner").integers(0, pieces, (rows, groups)).astype(np.uint8)

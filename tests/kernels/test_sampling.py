@@ -34,7 +34,8 @@ def philox(counter: tuple[int, ...], key: tuple[int, ...]) -> tuple[int, ...]:
 
 def words(counters: Counters, start: int, count: int) -> list[int]:
     blocks = range(start // 4, (start + count) // 4 + 1)
-    stretch = [w for b in blocks for w in philox((b, 0, counters.step, counters.stream), (counters.seed, 0))]
+    seed, step, stream = map(int, counters)
+    stretch = [w for b in blocks for w in philox((b, 0, step, stream), (seed, 0))]
     return stretch[start % 4 : start % 4 + count]
 
 
@@ -53,6 +54,7 @@ STREAMS = [
     Counters(seed=1, step=2, stream=3),
     Counters(seed=2**63 + 5, step=10**6, stream=2**40),
     Counters(seed=2**64 - 1, step=2**64 - 1, stream=2**64 - 1),
+    Counters(*np.array([1, 2, 3])),  # whose numbers would not grow beyond 64 bits
 ]
 
 

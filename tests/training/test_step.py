@@ -11,6 +11,7 @@ from alikit.nn import Pass
 from alikit.optim import AdamSettings
 from alikit.training.adversarial import AliRules
 from alikit.training.games import Batch
+from alikit.training.noise import InstanceNoise
 from alikit.training.objective import gradients, play
 from alikit.training.step import Trainer
 
@@ -48,6 +49,15 @@ def test_both_players_move_by_gradients_at_the_old_parameters(name: str, stream)
         assert adam.steps == 1
     moved = [k for k, p in run.model.named_parameters() if not np.array_equal(p.data, before[k])]
     assert {k.partition(".")[0] for k in moved} == {"encoder", "decoder", "discriminator"}
+
+
+def test_a_step_s_number_may_be_numpy_s(stream) -> None:
+    """Not to be taken for a device's clock, whose noise would be computed from it."""
+    noisy = [trainer("mixture", noise=InstanceNoise(0.1, 5)) for _ in range(2)]
+    first, second = (
+        run.step(batch(stream, (1, 1, 2)), kind(3)) for run, kind in zip(noisy, (int, np.int64), strict=True)
+    )
+    assert first == second
 
 
 def test_a_step_is_the_same_bytes_again_and_keeps_float32(stream) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ except ImportError:  # Windows, where Numba passes over files that another proce
     flock = None  # type: ignore[assignment]
 
 #: Of all files whose code may end up in a loop.
-STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
+FILES = sorted(Path(__file__).parent.glob("[!.]*.py"))  # an editor's own files begin with a dot
+STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in FILES)).hexdigest()
 
 
 class Kept(FunctionCache):
@@ -33,27 +34,38 @@ class Kept(FunctionCache):
         self._cache_file = IndexDataCacheFile(self.cache_path, self._impl.filename_base, STAMP)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        with self._alone():
-            return super().load_overload(sig, target_context)
+        with self._alone() as alone:
+            return super().load_overload(sig, target_context) if alone else None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        with self._alone():
-            super().save_overload(sig, data)
+        with self._alone() as alone:
+            if alone:
+                super().save_overload(sig, data)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """The lock ends with the process that holds it."""
+    def _alone(self) -> Iterator[bool]:
+        """Whether no other process is at the folder until the end; the lock ends with the process that holds it."""
         if flock is None:
-            yield
+            yield True
             return
-        self._impl.locator.ensure_cache_path()
-        # for reading, which is enough to lock it: it may be another user's
-        lock = os.open(Path(self.cache_path) / "alikit.lock", os.O_RDONLY | os.O_CREAT, 0o666)
+        lock = self._lock()
         try:
-            flock(lock, LOCK_EX)
-            yield
+            yield lock is not None
         finally:
-            os.close(lock)
+            if lock is not None:
+                os.close(lock)
+
+    def _lock(self) -> int | None:
+        """The lock's file, once it is ours; None where there can be none, as on some network file systems."""
+        with suppress(OSError), ExitStack() as opened:
+            self._impl.locator.ensure_cache_path()
+            # for reading, which is enough to lock it: it may be another user's
+            lock = os.open(Path(self.cache_path) / "alikit.lock", os.O_RDONLY | os.O_CREAT, 0o666)
+            opened.callback(os.close, lock)
+            flock(lock, LOCK_EX)
+            opened.pop_all()
+            return lock
+        return None
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:

@@ -83,7 +83,7 @@ def winner_input_grad(g: np.ndarray, winner: np.ndarray, w: np.ndarray, pieces: 
         loops.winner_input_grad(g, winner, w, pieces, out)
         return
     g, w = (np.ascontiguousarray(a, out.dtype) for a in (g, w))
-    block = min(_rows_together(pieces * max(stretch, last) * out.itemsize), g.shape[1])
+    block = max(1, min(_rows_together(pieces * max(stretch, last) * out.itemsize), g.shape[1]))
     panel, index = _panel(block * pieces, max(stretch, last), out.dtype), np.empty(g.size, np.int32)
     row_sums.winner_input_grad(stretch, last)(g, winner, w, pieces, block, index, panel, out)
 
@@ -93,8 +93,8 @@ def winner_weight_grad(g: np.ndarray, winner: np.ndarray, x: np.ndarray, pieces:
     if last == 0:
         loops.winner_weight_grad(g, winner, x, pieces, out)
         return
-    block = min(_rows_together(max(stretch, last) * out.itemsize), len(x))
-    groups = min(max(1, OUT_BYTES // (pieces * out[0].nbytes)), g.shape[1])
+    block = max(1, min(_rows_together(max(stretch, last) * out.itemsize), len(x)))
+    groups = max(1, min(OUT_BYTES // (pieces * out.shape[1] * out.itemsize), g.shape[1]))
     index, places = (np.empty(size, np.int32) for size in (block * groups, groups * pieces))
     x, factors = np.ascontiguousarray(x, out.dtype), np.empty(block * groups, out.dtype)
     panel = _panel(block, max(stretch, last), out.dtype)

@@ -124,7 +124,7 @@ def maxout_grad(
 def _spread(g: np.ndarray, winner: np.ndarray, pieces: int) -> np.ndarray:
     out = np.empty((g.size, pieces), g.dtype)
     maxout_grad(g.reshape(-1), winner.reshape(-1), pieces, None, 0.0, out)
-    return out.reshape(len(g), -1)
+    return out.reshape(len(g), g.shape[1] * pieces)
 
 
 def winner_sums(g: np.ndarray, winner: np.ndarray, pieces: int, total: np.ndarray) -> None:
