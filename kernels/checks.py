@@ -1,12 +1,20 @@
-"""What both twins check of their arguments; an error names the function, the argument, what was found and wanted."""
+"""What both twins check of their arguments; an error names the function, the argument, what was found and wanted.
+
+Checks of shapes alone are remembered: a step meets the same ones again and again.
+"""
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from .arrays import LINEAR, Activation, Array, Dropout, NormState, conv_output_size
 
+#: Shapes that a check remembers.
+KEPT = 1024
 
+
+@lru_cache(KEPT)
 def check_conv(name: str, x_shape: tuple, w_shape: tuple, y_shape: tuple | None, stride: int) -> tuple[int, int]:
     """Checks x: (N, H, W, C) against w: (O, kH, kW, C) and y: (N, Ho, Wo, O); returns (Ho, Wo)."""
     if y_shape is not None and len(y_shape) != 4:
@@ -33,6 +41,7 @@ def check_contiguous(name: str, **arrays: Array) -> None:
             raise ValueError(f"{name}: {key} {array.shape} is not contiguous")
 
 
+@lru_cache(KEPT)
 def check_activation(name: str, activation: Activation, channels: int, *, moments: bool = False) -> None:
     """Refuses an unknown activation, a slope outside [0, 1], pieces that do not divide the channels, and moments of
     maxout."""
@@ -46,6 +55,7 @@ def check_activation(name: str, activation: Activation, channels: int, *, moment
         raise ValueError(f"{name}: moments are not taken behind maxout")
 
 
+@lru_cache(KEPT)
 def check_bias(name: str, shape: tuple | None, y_shape: tuple) -> None:
     """A bias, where there is one, is tied, (C,), or untied, (H, W, C)."""
     if shape is not None and tuple(shape) not in (y_shape[-1:], y_shape[1:]):
@@ -79,8 +89,13 @@ def check_epilogue(
     if bias is not None or activation != LINEAR or dropout is not None or moments:
         raise ValueError(f"{name}: a gradient that passes through a norm takes no bias, activation, dropout or moments")
     check_dropout(name, through.dropout)
-    if len(shape) != len(through.x.shape) or shape[1:] != through.x.shape[1:] or shape[0] % through.x.shape[0]:
-        raise ValueError(f"{name}: the result has shape {shape}, the norm of `through` saw {through.x.shape}")
+    _check_through(name, shape, through.x.shape)
+
+
+@lru_cache(KEPT)
+def _check_through(name: str, shape: tuple, x_shape: tuple) -> None:
+    if len(shape) != len(x_shape) or shape[1:] != x_shape[1:] or shape[0] % x_shape[0]:
+        raise ValueError(f"{name}: the result has shape {shape}, the norm of `through` saw {x_shape}")
 
 
 def check_precision(name: str, precision: str, have: tuple[str, ...]) -> None:
@@ -99,6 +114,7 @@ def check_join(name: str, shapes: list[tuple], axis: int) -> list[int]:
     return [shape[axis] for shape in shapes]
 
 
+@lru_cache(KEPT)
 def stacked(name: str, gy_shape: tuple, shape: tuple) -> int:
     """K, the number of cotangents of arrays of `shape` that are stacked along the batch of gy."""
     count = gy_shape[0] // max(1, shape[0]) if gy_shape else 0

@@ -10,9 +10,7 @@ gradients grow; `retain` keeps it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any
 
 from alikit.autograd.function import _RELEASED
@@ -44,12 +42,12 @@ def grad(
         raise ValueError(f"grad: {len(losses)} losses but {len(wrt)} lists of tensors")
     if gys is not None and len(gys) != len(losses):
         raise ValueError(f"grad: {len(losses)} losses but {len(gys)} upstream gradients")
-    order = topological(losses)
+    graph = Graph(losses)
     seeds = [_seed(loss, None if gys is None else gys[i]) for i, loss in enumerate(losses)]
     results = []
     for i, (loss, tensors) in enumerate(zip(losses, wrt, strict=True)):
         last = not retain and i == len(losses) - 1
-        results.append(Walk(order, loss, tensors).run(seeds[i], release=last))
+        results.append(Walk(graph, loss, tensors).run(seeds[i], release=last))
     settle()
     return results
 
@@ -59,21 +57,33 @@ def backward(loss: Tensor, gy: Any = None) -> None:
 
     gy   upstream gradient, an array of the loss's shape; ones by default
     """
-    alive = [node.tensor() for node in topological([loss]) if isinstance(node, Leaf)]
+    alive = [node.tensor() for node in Graph([loss]).order if isinstance(node, Leaf)]
     leaves = [leaf for leaf in alive if leaf is not None]
     for leaf, g in zip(leaves, grad([loss], [leaves], gys=[gy])[0], strict=True):
         # an array of its own, which may be changed in place: g may be another leaf's gradient, or the caller's `gy`
         leaf.grad = g.copy() if leaf.grad is None else leaf.grad + g
 
 
-def topological(losses: Sequence[Tensor]) -> list[Any]:
-    """All nodes behind the losses, creators before those that use them."""
-    order: list[Any] = []
-    seen: set[Any] = set()
-    for loss in losses:
-        if loss.creator is None:
-            raise ValueError("grad: the loss does not depend on any tensor that requires gradients")
-        stack = [(loss.creator, False)]
+class Graph:
+    """What lies behind some losses.
+
+    order   all nodes, creators before those that use them
+    users   (creator, index) -> how many inputs of nodes it is
+    """
+
+    def __init__(self, losses: Sequence[Tensor]):
+        self.order: list[Any] = []
+        self.users: dict[tuple[Any, int], int] = {}
+        seen: set[Any] = set()
+        for loss in losses:
+            if loss.creator is None:
+                raise ValueError("grad: the loss does not depend on any tensor that requires gradients")
+            self._visit(loss.creator, seen)
+
+    def _visit(self, node: Any, seen: set[Any]) -> None:
+        """Without recursion: a graph may be deeper than the interpreter's stack."""
+        order, users = self.order, self.users
+        stack = [(node, False)]
         while stack:
             node, done = stack.pop()
             if done:
@@ -83,14 +93,16 @@ def topological(losses: Sequence[Tensor]) -> list[Any]:
                 if node.edges is _RELEASED:
                     raise ValueError("grad: the graph was released by an earlier walk; pass retain=True to that one")
                 stack.append((node, True))
-                stack.extend([(edge[0], False) for edge in node.edges if edge is not None])
-    return order
+                for edge in node.edges:
+                    if edge is not None:
+                        users[edge] = users.get(edge, 0) + 1
+                        stack.append((edge[0], False))
 
 
 class Walk:
     """One walk from a loss towards some Tensors.
 
-    order     all nodes behind the loss, creators first (`topological`);  wrt: the Tensors whose gradients are wanted
+    graph     what lies behind the loss, maybe among others;  wrt: the Tensors whose gradients are wanted
     wanted    (creator, index) of each of them
     reaches   node -> whether a path leads from it to a wanted Tensor through its inputs
     cotangents  how many are stacked along the batch in each gradient (`stack.py`)
@@ -98,11 +110,11 @@ class Walk:
 
     cotangents = 1
 
-    def __init__(self, order: list[Any], loss: Tensor, wrt: Sequence[Tensor]):
-        self.order, self.loss, self.wrt = order, loss, wrt
+    def __init__(self, graph: Graph, loss: Tensor, wrt: Sequence[Tensor]):
+        self.graph, self.loss, self.wrt = graph, loss, wrt
         self.wanted = wanted = {(t.creator, t.index) for t in wrt}
         self.reaches: dict[Any, bool] = {}
-        for node in order:
+        for node in graph.order:
             leads = False
             for edge in node.edges:
                 if edge is not None and (edge in wanted or self.reaches[edge[0]]):
@@ -136,7 +148,7 @@ class Walk:
         """(creator, index) -> gradient of each wanted Tensor that is reached."""
         found: dict[tuple[Any, int], Any] = {}
         targets = {node for node, _ in self.wanted}
-        for node in reversed(self.order):
+        for node in reversed(self.graph.order):
             gys = self.slots.pop(node, None)
             if gys is not None:
                 if node in targets:
@@ -180,14 +192,9 @@ class Walk:
 
     def _fold(self, edge: tuple[Any, int]) -> Any:
         """What an input's creator would have its user do, where that user makes the whole gradient."""
-        if edge in self.wanted or self._users[edge] > 1 or getattr(edge[0], "outputs", 1) > 1:
+        if edge in self.wanted or self.graph.users[edge] > 1 or edge[0].outputs > 1:
             return None
         return edge[0].fold()
-
-    @cached_property
-    def _users(self) -> Counter:
-        """(creator, index) -> how many inputs of nodes it is."""
-        return Counter([e for node in self.order for e in node.edges if e is not None])
 
 
 def added(a: Any, b: Any) -> Any:
@@ -197,7 +204,7 @@ def added(a: Any, b: Any) -> Any:
 
 
 def _slot(node: Any, index: int, g: Any) -> list[Any]:
-    slot = [None] * (1 if isinstance(node, Leaf) else node.outputs)
+    slot = [None] * node.outputs
     slot[index] = g
     return slot
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from alikit.autograd.backward import Walk, topological
+from alikit.autograd.backward import Graph, Walk
 from alikit.autograd.tensor import Tensor
 from alikit.backend import array_module
 
@@ -44,7 +44,7 @@ def row_grad(
                 raise ValueError(f"row_grad: {type(node).__name__} cannot weigh the rows of its parameters' gradients")
             node.row_weights = weights
 
-    walk = Walk(topological([y]), y, [*parameters, *inputs])
+    walk = Walk(Graph([y]), y, [*parameters, *inputs])
     upstream = _ones(array_module(y.data), tuple(y.shape), y.dtype) if units is None else units
     found = walk.run(upstream, release=False, prepare=prepare)
     return found[: len(parameters)], found[len(parameters) :]

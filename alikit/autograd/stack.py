@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from alikit.autograd.backward import Walk, topological
+from alikit.autograd.backward import Graph, Walk
 from alikit.autograd.tensor import Tensor
 
 
@@ -38,7 +38,7 @@ def stack_grad(
         if not node.stacks:
             raise ValueError(f"stack_grad: {type(node).__name__} does not take several cotangents at once")
 
-    walk = Walk(topological([y]), y, [*parameters, *inputs])
+    walk = Walk(Graph([y]), y, [*parameters, *inputs])
     walk.cotangents = len(gys)
     found = walk.run(gys.reshape(-1, *y.shape[1:]), release=False, prepare=prepare)
     last = [g if g is None else g[len(g) - len(x) :] for g, x in zip(found[len(parameters) :], inputs, strict=True)]

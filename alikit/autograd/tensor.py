@@ -16,6 +16,7 @@ class Leaf:
 
     __slots__ = ("tensor",)
     edges: tuple = ()
+    outputs = 1
 
     def __init__(self, tensor: Tensor):
         self.tensor = weakref.ref(tensor)  # the Tensor holds its creator already: no cycle

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -26,11 +25,21 @@ from alikit.kernels.arrays import conv_output_size as conv_output_size
 _HOME = {name: module for module, names in KERNELS.items() for name in names}
 
 
-@cache
-def _load(name: str, twin: str) -> Callable[..., Any]:
-    return getattr(import_module(f"alikit.kernels.{twin}.{_HOME[name]}"), name)
+class _Twin(dict[str, Callable[..., Any]]):
+    """The kernels of `kernels/cpu` or of `kernels/gpu` by name, each imported when it is first asked for."""
+
+    def __init__(self, twin: str):
+        super().__init__()
+        self.twin = twin
+
+    def __missing__(self, name: str) -> Callable[..., Any]:
+        found = self[name] = getattr(import_module(f"alikit.kernels.{self.twin}.{_HOME[name]}"), name)
+        return found
+
+
+_CPU, _GPU = _Twin("cpu"), _Twin("gpu")
 
 
 def kernel(name: str, x: Any) -> Callable[..., Any]:
     """The kernel `name` for arrays like x."""
-    return _load(name, "cpu" if type(x) is np.ndarray or array_module(x) is np else "gpu")
+    return (_CPU if type(x) is np.ndarray or array_module(x) is np else _GPU)[name]

@@ -41,10 +41,16 @@ class Convolution(Function):
 
     def forward(self, x: Any, w: Any, b: Any = None) -> Any:
         how = self.options
-        options = how._asdict()
-        del options["transposed"], options["partials"]
+        options = {
+            "stride": how.stride,
+            "activation": how.activation,
+            "moments": how.moments,
+            "dropout": how.dropout,
+            "precision": how.precision,
+            "dtype": how.dtype,
+        }
         if how.transposed:
-            size = tuple(conv_input_size(n, k, how.stride) for n, k in zip(x.shape[1:3], w.shape[1:3], strict=True))
+            size = tuple([conv_input_size(n, k, how.stride) for n, k in zip(x.shape[1:3], w.shape[1:3], strict=True)])
             y, self.extra = kernel("conv2d_input_grad", x)(x, w, size, b, **options)
         else:
             y, self.extra = kernel("conv2d", x)(x, w, b, **options)

@@ -27,9 +27,10 @@ from .through import Through, fold, tiled
 def _check(name: str, slope: float, x: np.ndarray, **vectors: np.ndarray) -> None:
     check_contiguous(name, x=x)
     check_activation(name, Activation("leaky_relu", slope), x.shape[-1])
+    channels = x.shape[-1:]
     for key, vector in vectors.items():
-        if vector.shape != x.shape[-1:]:
-            raise ValueError(f"{name}: {key} has shape {vector.shape}, wanted {x.shape[-1:]} for x {x.shape}")
+        if vector.shape != channels:
+            raise ValueError(f"{name}: {key} has shape {vector.shape}, wanted {channels} for x {x.shape}")
 
 
 def batch_norm_leaky_relu(

@@ -11,6 +11,8 @@ channels are treated several at a time where that is faster (`passes.ROW`).
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from ..arrays import Activation, NormState
@@ -20,7 +22,12 @@ from .masks import keep_mask
 
 def fold(rows: int, channels: int) -> int:
     """How many rows to treat as one: the largest divisor of `rows` that keeps them within `passes.ROW` elements."""
-    return max(d for d in range(1, max(2, passes.ROW // channels + 1)) if rows % d == 0)
+    return _divisor(rows, max(1, passes.ROW // channels))
+
+
+@lru_cache(1024)
+def _divisor(rows: int, most: int) -> int:
+    return max(d for d in range(1, most + 1) if rows % d == 0)
 
 
 def tiled(vectors: np.ndarray, times: int) -> np.ndarray:
