@@ -122,17 +122,19 @@ class Convolution(Module):
         dropout   of y
         """
         convolve = ops.conv_transpose2d if self.transposed else ops.conv2d
+        moments = self.moments and how.training
         return convolve(
             x,
             self.weight,
             self.bias,
             stride=self.stride,
             activation=self.activation,
-            moments=self.moments and how.training,
+            moments=moments,
             dropout=dropout,
             precision=how.precision,
             dtype=np.float32 if self.exact and how.precision == "bf16" else None,
             partials=how.partials,
+            deferred=moments,
         )
 
 

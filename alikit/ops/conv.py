@@ -27,6 +27,7 @@ class Options(NamedTuple):
     precision: str
     dtype: Any
     partials: bool
+    deferred: bool
 
 
 class Convolution(Function):
@@ -53,7 +54,7 @@ class Convolution(Function):
             size = tuple([conv_input_size(n, k, how.stride) for n, k in zip(x.shape[1:3], w.shape[1:3], strict=True)])
             y, self.extra = kernel("conv2d_input_grad", x)(x, w, size, b, **options)
         else:
-            y, self.extra = kernel("conv2d", x)(x, w, b, **options)
+            y, self.extra = kernel("conv2d", x)(x, w, b, **options, deferred=how.deferred)
         self.x, self.w = x, w
         self.b = b
         self.y = y if how.activation != LINEAR or how.dropout else None
@@ -163,6 +164,7 @@ def conv2d(
     precision: str = "fp32",
     dtype: Any = None,
     partials: bool = False,
+    deferred: bool = False,
 ) -> tuple[Tensor, Any]:
     """Valid convolution with its epilogue (method 2.1).
 
@@ -172,10 +174,11 @@ def conv2d(
     dtype      of y, where it differs from x's
     partials   the weight gradient is left as partial sums, (S, O, kH, kW, C), for Adam to add; on the CPU S is 1, and
                another thread may fill it until `grad` is done
+    deferred   y is for a batch norm alone, which takes its moments: then both may be left to that to compute
 
     Returns y: (N, Ho, Wo, O / pieces) and, if `moments`, (mean, biased variance) of y as arrays, else None.
     """
-    return _run(Options(False, stride, activation, moments, dropout, precision, dtype, partials), x, w, b)
+    return _run(Options(False, stride, activation, moments, dropout, precision, dtype, partials, deferred), x, w, b)
 
 
 def conv_transpose2d(
@@ -190,6 +193,7 @@ def conv_transpose2d(
     precision: str = "fp32",
     dtype: Any = None,
     partials: bool = False,
+    deferred: bool = False,
 ) -> tuple[Tensor, Any]:
     """The adjoint of the convolution with weight w, with the same options.
 
@@ -199,7 +203,7 @@ def conv_transpose2d(
     """
     if x.ndim != 4 or w.ndim != 4 or x.shape[3] != w.shape[0]:
         raise ValueError(f"conv_transpose2d: x {x.shape} must be (N, H, W, O) and w {w.shape} must be (O, kH, kW, C)")
-    return _run(Options(True, stride, activation, moments, dropout, precision, dtype, partials), x, w, b)
+    return _run(Options(True, stride, activation, moments, dropout, precision, dtype, partials, deferred), x, w, b)
 
 
 def _run(options: Options, x: Tensor, w: Tensor, b: Tensor | None) -> tuple[Tensor, Any]:

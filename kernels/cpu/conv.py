@@ -22,6 +22,7 @@ import numpy as np
 from ..arrays import LINEAR, Activation, Dropout, NormState
 from ..checks import check_contiguous, check_conv, check_precision
 from .epilogue import Epilogue, Extra, Riders
+from .joined import Passed, Product, input_grad
 from .parallel import LARGE, later, split
 from .products import dense, expand, forward, weight_sums, windows
 from .winners import Winners
@@ -41,7 +42,8 @@ def conv2d(
     through: NormState | None = None,
     precision: str = "fp32",
     dtype: type | None = None,
-) -> tuple[np.ndarray, Extra]:
+    deferred: bool = False,
+) -> tuple[np.ndarray, Extra | Product]:
     """Valid convolution with its epilogue: y = dropout(activation(conv(x, w) + bias)).
 
     x        (N, H, W, C);  w: (O, kH, kW, C);  bias: (O,), (Ho, Wo, O) or None
@@ -49,20 +51,27 @@ def conv2d(
     moments  also take the per-channel moments of y, for batch norm; not together with maxout or dropout
     through  y is the gradient (of K N rows) of what this batch norm made: it is passed on through the norm's dropout
              and leaky ReLU. Nothing else may ride along then
+    deferred  a batch norm alone reads y, to which it may be left with its moments: of a dense layer y is then memory,
+             and in the moments' place stands what `batch_norm_leaky_relu` fills it from
 
     Returns y: (N, Ho, Wo, O / pieces), of `dtype` if given, and beside it (mean, variance) if `moments`, the winners if
     maxout, the sums (K, 2, O) of sum y and sum y (through.x - mean) if `through`, else None.
     """
     check_precision("conv2d", precision, PRECISIONS)
-    return _conv2d(x, w, stride, Riders(bias, activation, dropout, moments, through), dtype)
+    return _conv2d(x, w, stride, Riders(bias, activation, dropout, moments, through), dtype, deferred)
 
 
-def _conv2d(x: np.ndarray, w: np.ndarray, stride: int, riders: Riders, dtype: type | None) -> tuple[np.ndarray, Extra]:
+def _conv2d(
+    x: np.ndarray, w: np.ndarray, stride: int, riders: Riders, dtype: type | None, deferred: bool = False
+) -> tuple[np.ndarray, Extra | Product]:
     oh, ow = check_conv("conv2d", x.shape, w.shape, None, stride)
     check_contiguous("conv2d", x=x)
     n, o, k = len(x), len(w), w[0].size
+    is_dense = oh * ow == 1 and x[0].size == k
+    if is_dense and deferred and riders.only_moments and dtype is None:
+        return np.empty((n, 1, 1, o), x.dtype), Product(x.reshape(n, k), w.reshape(o, k).T)
     epilogue = Epilogue("conv2d", (n, oh, ow, o), x.dtype, riders)
-    if oh * ow == 1 and x[0].size == k:
+    if is_dense:
         dense(epilogue, x.reshape(n, k), w.reshape(o, k).T)
         return epilogue.result(dtype)
     forward(epilogue, x, w, stride, (n, oh, ow, o))
@@ -97,13 +106,17 @@ def conv2d_input_grad(
 
 def _input_grad(
     gy: np.ndarray | Winners, w: np.ndarray, size: tuple[int, int], stride: int, riders: Riders, dtype: type | None
-) -> tuple[np.ndarray, Extra]:
+) -> tuple[np.ndarray, Extra | Passed]:
     n, o = len(gy), len(w)
     shape = (n, *size, *w.shape[3:])
     oh, ow = check_conv("conv2d_input_grad", shape, w.shape, gy.shape, stride)
     _check_winners("conv2d_input_grad", gy, size == (1, 1))
-    epilogue = Epilogue("conv2d_input_grad", shape, gy.dtype, riders)
     w_rows = w.reshape(o, -1)
+    if size == (1, 1) and isinstance(gy, np.ndarray) and riders.whole_norm:
+        riders.check("conv2d_input_grad", shape)
+        gx, passed = input_grad(gy.reshape(n, o), w_rows, *riders.whole_norm)
+        return gx.astype(dtype or gx.dtype, copy=False), passed
+    epilogue = Epilogue("conv2d_input_grad", shape, gy.dtype, riders)
     if isinstance(gy, Winners):
         gy.input_grad(epilogue, w_rows)
     elif size == (1, 1):
@@ -173,7 +186,7 @@ def conv2d_backward(
     precision: str = "fp32",
     dtype: type | None = None,
     partials: bool = False,
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray | Passed | None, np.ndarray]:
     """Both gradients of a layer at once.
 
     x           (N, H, W, C), the layer's input;  gy: (K N, Ho, Wo, O), the gradient of its output
@@ -182,7 +195,8 @@ def conv2d_backward(
     through     the batch norm that made x, through whose dropout and leaky ReLU the input gradient is passed on
     partials    of the weight gradient, as in `conv2d_weight_grad`
 
-    Returns gx, with as many rows, of `dtype` or else x's; the sums of `through` (`conv2d`) or None; gw of the first
+    Returns gx, with as many rows, of `dtype` or else x's; the sums of `through` (`conv2d`) or None, or, where a dense
+    layer has passed gx through the whole norm, what `batch_norm_leaky_relu_grad` takes for them; gw of the first
     cotangent.
     """
     check_precision("conv2d_backward", precision, PRECISIONS)

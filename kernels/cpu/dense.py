@@ -7,13 +7,14 @@ times as long. With vectors of 32 bytes, when fewer registers hold a tile, BLAS 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 
 import numpy as np
 
 from . import passes
-from .parallel import scratch
+from .parallel import scratch, split
 
 #: Multiplications from which a product is worth the loop that is compiled for it.
 WORTH = 1_000_000
@@ -26,6 +27,11 @@ PANELS_BYTES = 400_000
 
 #: Columns from which there are panels. Pieces of a product begin at multiples of it: all panels but the last are whole.
 LEAST = 32
+
+
+def share_channels(fn: Callable[[int, int, int], object], a: np.ndarray, b: np.ndarray) -> None:
+    """fn(start, stop, part) for each thread's columns of a @ b."""
+    split(fn, b.shape[1], work=a.size * b.shape[1] / 8, align=16)
 
 
 def multiply(a: np.ndarray, b: np.ndarray, start: int, stop: int, out: np.ndarray, to: int) -> None:

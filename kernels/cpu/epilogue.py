@@ -32,13 +32,38 @@ class Riders(NamedTuple):
     through: NormState | None = None
     y: np.ndarray | None = None
 
+    def check(self, name: str, shape: tuple[int, ...]) -> None:
+        """Whether all this may ride on a product of `shape`, (N, H, W, C), before maxout."""
+        check_epilogue(
+            name,
+            shape,
+            bias=self.bias,
+            activation=self.activation,
+            dropout=self.dropout,
+            moments=self.moments,
+            through=self.through,
+        )
+
+    @property
+    def only_moments(self) -> bool:
+        """What rides on a layer in front of a batch norm."""
+        return self.moments and self.bias is None and self.activation == LINEAR and not (self.dropout or self.through)
+
+    @property
+    def whole_norm(self) -> tuple[NormState, np.ndarray] | None:
+        """The norm without dropout and its output, where both are at hand: all that passing through it takes."""
+        through = self.through
+        if through is None or self.y is None or through.gamma is None or through.dropout is not None:
+            return None
+        return through, self.y
+
 
 class Epilogue:
     """Applies the riders to each slab of a product of `shape`, (N, H, W, C), while it is in cache."""
 
     def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype, riders: Riders):
         bias, activation, dropout, moments, through, y = riders
-        check_epilogue(name, shape, bias=bias, activation=activation, dropout=dropout, moments=moments, through=through)
+        riders.check(name, shape)
         self.bias, self.activation, self.dropout = bias, activation, dropout
         self.y = np.empty((*shape[:-1], shape[-1] // activation.pieces), dtype)
         self.winner = np.empty(self.y.shape, np.uint8) if activation.name == "maxout" else None

@@ -18,6 +18,7 @@ import numpy as np
 from ..arrays import Activation, Dropout, NormState
 from ..checks import check_activation, check_contiguous, check_dropout, stacked
 from . import passes
+from .joined import Passed, Product
 from .masks import keep_mask
 from .moments import moments_of
 from .parallel import split
@@ -37,7 +38,7 @@ def batch_norm_leaky_relu(
     x: np.ndarray,
     gamma: np.ndarray,
     beta: np.ndarray,
-    moments: tuple[np.ndarray, np.ndarray] | None = None,
+    moments: tuple[np.ndarray, np.ndarray] | Product | None = None,
     *,
     eps: float,
     slope: float,
@@ -48,16 +49,21 @@ def batch_norm_leaky_relu(
     """y = dropout(leaky_relu(gamma * (x - mean) / sqrt(var + eps) + beta)).
 
     x            (..., C) float32 or float64; gamma, beta: (C,)
-    moments      (mean, biased variance) of x where a convolution has them already, else they are taken here
+    moments      (mean, biased variance) of x where a convolution has them already, else they are taken here; or what it
+                 has left to fill x from (`deferred`)
     slope        of the leaky ReLU, in [0, 1]; 1 leaves the normalised value as it is
     dropout      of the result;  dtype: of y, where it differs from x's
     deferred     y may be left to its reader; here it never is, since backward would compute it again
 
     Returns y: (..., C), mean: (C,), inv_std: (C,).
     """
+    check_dropout("batch_norm_leaky_relu", dropout)
+    if isinstance(moments, Product):
+        _check("batch_norm_leaky_relu", slope, x, gamma=gamma, beta=beta)
+        y, mean, inv_std = moments.normed(x, gamma, beta, eps, slope, dropout)
+        return y.astype(dtype or y.dtype, copy=False), mean, inv_std
     mean, var = moments or (gamma, gamma)
     _check("batch_norm_leaky_relu", slope, x, gamma=gamma, beta=beta, mean=mean, var=var)
-    check_dropout("batch_norm_leaky_relu", dropout)
     mean, var = moments_of(x) if moments is None else moments
     y = np.empty_like(x)
     several = fold(x.size // x.shape[-1], x.shape[-1])
@@ -87,16 +93,19 @@ def batch_norm_leaky_relu_grad(
     *,
     slope: float,
     dropout: Dropout | None = None,
-    sums: np.ndarray | None = None,
+    sums: np.ndarray | Passed | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradient of `batch_norm_leaky_relu` through the normalisation's statistics as well.
 
     gy       (K N, ..., C), K cotangents;  x: (N, ..., C);  gamma, beta, mean, inv_std: (C,)
     y        the output of the forward pass, where it is at hand: its sign spares computing a again
-    sums     (K, 2, C), what a convolution with `through` returned beside gy, which then is g
+    sums     (K, 2, C), what a convolution with `through` returned beside gy, which then is g; or, where that was passed
+             through the whole norm, what it returned instead
 
     Returns gx: (K N, ..., C), and of the first cotangent ggamma: (C,), gbeta: (C,).
     """
+    if isinstance(sums, Passed):
+        return gy, sums.ggamma, sums.gbeta
     name = "batch_norm_leaky_relu_grad"
     _check(name, slope, x, gamma=gamma, beta=beta, mean=mean, inv_std=inv_std)
     check_contiguous(name, gy=gy)

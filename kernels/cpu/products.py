@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from .dense import multiply
+from .dense import multiply, share_channels
 from .direct import Forward, InputGrad, WeightGrad
 from .epilogue import Epilogue
 from .parallel import scratch, split, threads
@@ -39,7 +39,7 @@ def dense(epilogue: Epilogue, a: np.ndarray, b: np.ndarray) -> None:
     def share(start: int, stop: int, _part: int) -> None:
         multiply(a, b, start, stop, product, start)
 
-    split(share, channels, work=a.size * channels / 8, align=16)
+    share_channels(share, a, b)
     epilogue.finish(out, rows, 0)
 
 

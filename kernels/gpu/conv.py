@@ -45,6 +45,7 @@ def conv2d(
     through: NormState | None = None,
     precision: str = "fp32",
     dtype: Any = None,
+    deferred: bool = False,
 ) -> tuple[Array, Any]:
     """Valid convolution with its epilogue: y = dropout(activation(conv(x, w) + bias)).
 
@@ -54,6 +55,7 @@ def conv2d(
     through    y is the gradient, of K cotangents, of what a batch norm with leaky ReLU made: let it pass through
     precision  of the product: "fp32", "tf32" or "bf16"; sums are float32
     dtype      of y, that of x by default
+    deferred   y may be left to the batch norm that alone reads it; here it never is
 
     Returns y: (N, Ho, Wo, O / pieces), and beside it (mean, variance) if `moments`, sums (K, 2, O) if `through`, the
     winners if maxout, else None.

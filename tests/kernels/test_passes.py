@@ -143,6 +143,15 @@ def test_norm(same: Callable, matrix: Callable, mask: Callable, shape: tuple, sl
         same("through", gy, x, output, *vectors, slope, keep, 0.3, np.empty_like(x), np.ones((2, shape[1])))
 
 
+@pytest.mark.parametrize("slope", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize(("start", "stop"), [(0, 40), (16, 33), (39, 40)])
+def test_a_norm_on_some_channels(same: Callable, matrix: Callable, slope: float, start: int, stop: int) -> None:
+    x, g, y = (matrix(name, 300, 40) for name in "xgy")
+    gamma, beta, mean, inv_std = (matrix(name, 40) for name in ("gamma", "beta", "mean", "inv_std"))
+    same("norm_channels", x + 3, gamma, beta, 1e-4, 1.25, slope, start, stop, mean, inv_std, y)
+    same("norm_channels_grad", g, x, y, gamma, mean, inv_std, slope, start, stop, matrix("gammas", 2, 40))
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_what_a_norm_needs_for_each_channel(same: Callable, matrix: Callable, stream: Callable, shape: tuple) -> None:
     gamma, beta, mean = (matrix(name, shape[1]) for name in ("gamma", "beta", "mean"))

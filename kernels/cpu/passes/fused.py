@@ -31,6 +31,11 @@ OUT_BYTES = 200_000
 TOGETHER = 8
 
 
+def _columns(start: int, stop: int) -> tuple[np.unsignedinteger, np.unsignedinteger]:
+    """Unsigned: a column that might be negative would be looked for from the end, one by one."""
+    return np.uintp(start), np.uintp(stop)
+
+
 def activate(y: np.ndarray, bias: np.ndarray | None, activation: Activation) -> None:
     if activation.name == "leaky_relu":
         loops.bias_leaky_relu(y, _or_zeros(bias, y), y.dtype.type(activation.value))
@@ -117,13 +122,14 @@ def drop(y: np.ndarray, keep: np.ndarray, rate: float) -> None:
 
 def column_sums(x: np.ndarray) -> np.ndarray:
     total = np.zeros(x.shape[1])
-    loops.column_sums(x, np.empty(x.shape[1], x.dtype), total)
+    loops.column_sums(x, np.empty(x.shape[1], x.dtype), total, *_columns(0, x.shape[1]))
     return total
 
 
 def moments(x: np.ndarray) -> Iterable[tuple[int, np.ndarray, np.ndarray]]:
-    found, part = np.zeros((5, x.shape[1])), np.empty((3, x.shape[1]), x.dtype)
-    loops.moments(x, max(1, BLOCK // x.shape[1]), part[:2], part[2], found[2:], found[0], found[1])
+    width = x.shape[1]
+    found, part = np.zeros((5, width)), np.empty((3, width), x.dtype)
+    loops.moments(x, max(1, BLOCK // width), part[:2], part[2], found[2:], found[0], found[1], *_columns(0, width))
     return [(len(x), found[0], found[1])]
 
 
@@ -131,7 +137,7 @@ def norm_vectors(
     gamma: np.ndarray, beta: np.ndarray, var: np.ndarray, eps: float, grown: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     number, out = var.dtype.type, np.empty((3, len(var)), var.dtype)
-    loops.norm_vectors(gamma, beta, var, number(eps), number(1), number(grown), out)
+    loops.norm_vectors(gamma, beta, var, number(eps), number(1), number(grown), out, *_columns(0, len(var)))
     return out[0], out[1], out[2]
 
 
@@ -139,7 +145,7 @@ def norm_factors(
     sums: np.ndarray, gamma: np.ndarray, inv_std: np.ndarray, rows: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     factors, gammas = np.empty((len(sums), 3, len(gamma)), gamma.dtype), np.empty((2, len(gamma)), gamma.dtype)
-    loops.norm_factors(sums, gamma, inv_std, rows, factors, gammas)
+    loops.norm_factors(sums, gamma, inv_std, rows, factors, gammas, *_columns(0, len(gamma)))
     return factors, gammas[0], gammas[1]
 
 
@@ -159,7 +165,7 @@ def normalise(
     keep: np.ndarray | None,
     out: np.ndarray,
 ) -> None:
-    loops.normalise(x, centre, scale, shift, x.dtype.type(slope), out)
+    loops.normalise(x, centre, scale, shift, x.dtype.type(slope), out, *_columns(0, x.shape[1]))
     if keep is not None:
         out *= keep
 
@@ -183,7 +189,8 @@ def through(
         if y is not None and keep is None:
             if gy is not out:
                 np.copyto(block, gy[here])
-            loops.through_kept(block, x[here], y[here], mean, number(slope), number(1), part, sums)
+            columns = _columns(0, x.shape[1])
+            loops.through_kept(block, x[here], y[here], mean, number(slope), number(1), part, sums, *columns)
             continue
         if y is None:
             loops.through(gy[here], x[here], mean, scale, beta, number(slope), block)
@@ -197,7 +204,46 @@ def through(
 def norm_grad(
     g: np.ndarray, x: np.ndarray, mean: np.ndarray, k0: np.ndarray, k1: np.ndarray, k2: np.ndarray, out: np.ndarray
 ) -> None:
-    loops.norm_grad(g, x, mean, k0, k1, k2, out)
+    loops.norm_grad(g, x, mean, k0, k1, k2, out, *_columns(0, x.shape[1]))
+
+
+def norm_channels(
+    x: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    eps: float,
+    grown: float,
+    slope: float,
+    start: int,
+    stop: int,
+    mean: np.ndarray,
+    inv_std: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    number, width = x.dtype.type, x.shape[1]
+    part, vectors, sums = np.empty((3, width), x.dtype), np.empty((3, width), x.dtype), np.zeros((5, width))
+    scalars = [number(scalar) for scalar in (eps, 1, grown, slope)]
+    rows = max(1, BLOCK // width)
+    loops.norm_channels(x, gamma, beta, *scalars, rows, part, sums, vectors, mean, out, *_columns(start, stop))
+    inv_std[start:stop] = vectors[0, start:stop]
+
+
+def norm_channels_grad(
+    g: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    gamma: np.ndarray,
+    mean: np.ndarray,
+    inv_std: np.ndarray,
+    slope: float,
+    start: int,
+    stop: int,
+    gammas: np.ndarray,
+) -> None:
+    number, width = x.dtype.type, x.shape[1]
+    part, sums, factors = np.empty((2, width), x.dtype), np.zeros((1, 2, width)), np.empty((1, 3, width), x.dtype)
+    scalars, columns = (number(slope), number(1)), _columns(start, stop)
+    loops.norm_channels_grad(g, x, y, gamma, mean, inv_std, *scalars, part, sums, factors, gammas, *columns)
 
 
 def adam(

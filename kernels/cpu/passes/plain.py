@@ -267,6 +267,56 @@ def norm_grad(
         block += t
 
 
+def norm_channels(
+    x: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    eps: float,
+    grown: float,
+    slope: float,
+    start: int,
+    stop: int,
+    mean: np.ndarray,
+    inv_std: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """A batch norm on the channels [start, stop) of x: (rows, width), a few hundred rows: mean, inv_std and out there,
+    from `moments`, `norm_vectors` and `normalise`."""
+    here = slice(start, stop)
+    centre = (column_sums(x[:, here]) / len(x)).astype(x.dtype)
+    centred = x[:, here] - centre
+    shift = column_sums(centred) / len(x)  # what rounding the mean left behind
+    var = column_sums(centred * centred) / len(x) - shift**2
+    mean[here] = centre + shift
+    inv_std[here], scale, moved = norm_vectors(gamma[here], beta[here], var.astype(x.dtype), eps, grown)
+    mine = np.empty_like(centred)
+    normalise(x[:, here], mean[here], scale, moved, slope, None, mine)
+    out[:, here] = mine
+
+
+def norm_channels_grad(
+    g: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    gamma: np.ndarray,
+    mean: np.ndarray,
+    inv_std: np.ndarray,
+    slope: float,
+    start: int,
+    stop: int,
+    gammas: np.ndarray,
+) -> None:
+    """The way back through a batch norm and its leaky ReLU on the channels [start, stop), from `through`,
+    `norm_factors` and `norm_grad`: g, of y, becomes that of x. gammas: (2, width), the gradients of gamma and beta."""
+    here, sums = slice(start, stop), np.zeros((1, 2, stop - start))
+    mine, centre = np.ascontiguousarray(g[:, here]), mean[here]
+    through(mine, x[:, here], y[:, here], centre, None, None, slope, None, 0.0, mine, sums[0])
+    factors, gammas[0, here], gammas[1, here] = norm_factors(sums, gamma[here], inv_std[here], len(x))
+    k0, k1, k2 = factors[0]
+    norm_grad(mine, x[:, here], centre, k0, k1, k2, mine)
+    g[:, here] = mine
+
+
 def adam(
     grads: Sequence[np.ndarray],
     p: np.ndarray,
