@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TextIO, TypeVar
 
 from alikit.errors import AlikitError, UsageError
 
@@ -18,42 +19,65 @@ _SILENCE = 10.0  # seconds without a line, where there is no terminal
 
 def run(main: Callable[[], int]) -> int:
     """Calls a command's main function; returns its exit code, after one line on stderr where it failed."""
+    prepare_streams()
     try:
         return main()
     except AlikitError as error:
-        print(f"alikit: error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        print("alikit: interrupted", file=sys.stderr)
+        complain("interrupted")
         return 130
     except BrokenPipeError:  # the reader of our output has left: nothing to say, nobody to say it to
-        fall_silent()
+        fall_silent(sys.stdout)
         return 0
     except OSError as error:  # what nobody has put into words: a folder that may not be entered, a name too long
         place = f"{error.filename}: " if error.filename else ""
-        print(f"alikit: error: {place}{error.strerror or error}", file=sys.stderr)
+        complain(f"error: {place}{error.strerror or error}")
         return AlikitError.exit_code
     except MemoryError:
-        print("alikit: error: out of memory; a smaller --batch-size or --width needs less", file=sys.stderr)
+        complain("error: out of memory; a smaller --batch-size or --width needs less")
         return AlikitError.exit_code
+
+
+def prepare_streams() -> None:
+    """Gives a process that was started without stdout or stderr something to write to, and lets both show names of
+    files that their encoding does not hold."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  for as long as the process lives
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def tell(text: str) -> None:
     """A line on stdout at once. Where whoever read along has left, the work goes on without telling."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        fall_silent()
+    _write(sys.stdout, text)
 
 
-def fall_silent() -> None:
-    """What is written to stdout from now on, or waits there to be written, goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def complain(text: str) -> None:
+    """A line about something that went wrong, on stderr; like `tell` where nobody reads it."""
+    _write(sys.stderr, f"alikit: {text}")
 
 
 def warn(text: str) -> None:
     """A warning to the user, on stderr."""
-    print(f"alikit: warning: {text}", file=sys.stderr, flush=True)
+    complain(f"warning: {text}")
+
+
+def _write(stream: TextIO, text: str) -> None:
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        fall_silent(stream)
+
+
+def fall_silent(stream: TextIO) -> None:
+    """What is written to it from now on, or waits there to be written, goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def follow(items: Iterable[Item], total: int, what: str, quiet: bool = False) -> Iterator[Item]:
@@ -71,7 +95,7 @@ def follow(items: Iterable[Item], total: int, what: str, quiet: bool = False) ->
     for done, item in enumerate(items):
         if time.monotonic() - told > _SILENCE:
             told = time.monotonic()
-            print(f"alikit: {what}: {done:,} of {total:,}", file=sys.stderr, flush=True)
+            complain(f"{what}: {done:,} of {total:,}")
         yield item
 
 

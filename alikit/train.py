@@ -187,8 +187,8 @@ def _what_to_run(options: argparse.Namespace) -> tuple[Path | None, Saved | None
     from alikit.training import config, session, state
 
     overrides = config.split_model(console.given(options, OVERRIDES))
-    if options.data not in (None, "synthetic") and (place := Path(options.data).expanduser()).is_dir():
-        overrides["data"] = str(place.absolute())  # to be found again from elsewhere
+    if options.data not in (None, "synthetic"):  # whole, to be found again from elsewhere
+        overrides["data"] = str(Path(options.data).expanduser().absolute())
     threads = options.threads or startup.default_threads()
     if options.resume is None:
         if options.out is not None and options.out.exists() and (options.out.is_file() or any(options.out.iterdir())):

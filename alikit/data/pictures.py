@@ -24,27 +24,36 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", 
 def list_pictures(root: Path) -> list[str]:
     """The picture files under `root` by suffix, hidden ones left out: names relative to it, `/` between, sorted.
 
-    Links to folders are followed, but for those that lead back up. DataError for a folder that cannot be read.
+    Links to folders are followed once all folders have been seen, and into no folder twice: no picture has two names,
+    one of which might be held out. DataError for a folder that cannot be read.
     """
+    found: list[str] = []
+    seen: set[str] = set()
+    ahead = [str(root)]
+    while ahead:
+        ahead += _list_folders(ahead.pop(0), root, seen, found)
+    return sorted(found)
+
+
+def _list_folders(top: str, root: Path, seen: set[str], found: list[str]) -> list[str]:
+    """Adds the pictures of a folder and of those in it; returns the links to folders among them."""
 
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror})")
 
-    found: list[str] = []
-    for folder, inner, names in os.walk(root, onerror=refuse, followlinks=True):
-        inner[:] = [name for name in inner if not name.startswith(".") and not _leads_up(folder, name)]
+    links: list[str] = []
+    for folder, inner, names in os.walk(top, onerror=refuse):
+        real = os.path.realpath(folder)
+        if real in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        links += [path for name in inner if os.path.islink(path := os.path.join(folder, name))]
         wanted = [name for name in names if name.lower().endswith(_SUFFIXES) and not name.startswith(".")]
         within = os.path.relpath(folder, root).replace(os.sep, "/")
         found += wanted if within == "." else [f"{within}/{name}" for name in wanted]
-    return sorted(found)
-
-
-def _leads_up(folder: str, name: str) -> bool:
-    """Whether it is a link in `folder` to that folder or to one above it."""
-    if not os.path.islink(os.path.join(folder, name)):
-        return False
-    here, there = os.path.realpath(folder), os.path.realpath(os.path.join(folder, name))
-    return os.path.commonpath([here, there]) == there
+    return links
 
 
 def decode_blocks(

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from alikit import console
+
 _SILENCE = 10.0  # seconds
 
 
@@ -27,10 +29,10 @@ class Report:
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            print(f"alikit: {text}", file=sys.stderr, flush=True)
+            console.complain(text)
 
     def warn(self, text: str) -> None:
-        print(f"alikit: warning: {text}", file=sys.stderr, flush=True)
+        console.warn(text)
 
     def blocks(self, blocks: Iterable[np.ndarray], total: int, what: str) -> Iterator[np.ndarray]:
         """Pass arrays of images through and show how many of `total` have gone by."""

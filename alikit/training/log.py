@@ -151,7 +151,7 @@ class Progress:
         except BrokenPipeError:  # whoever read along has left: the run goes on without telling
             self._quiet = True
             if self._stream is sys.stdout:
-                console.fall_silent()
+                console.fall_silent(self._stream)
 
 
 class _Rate:

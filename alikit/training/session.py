@@ -41,17 +41,24 @@ def resume_point(resume: str, out: Path | None, label: str) -> tuple[Path | None
         folder = path.parent if path.is_file() else path
         if out is not None and out.resolve() != folder.resolve():
             raise UsageError(f"--out {out}: the run goes on in its own folder, {folder}")
-        if path.is_file():
-            others = [found for found in runs.checkpoints(folder) if found.name != path.name]
-            if others and not (folder / runs.CONFIG).exists():
-                raise UsageError(
-                    f"--resume {path}: lies beside other checkpoints in a folder that is no run's (no {runs.CONFIG}), "
-                    "of which the run would delete some; copy it to an empty folder"
-                )
-            return folder, path
+    if resume != "auto" or out is not None:
+        _spare_strangers(folder, resume)
+    if resume != "auto" and path.is_file():
+        return folder, path
     if not runs.checkpoints(folder) and (resume == "auto" or (folder / runs.CONFIG).exists()):
         return folder, None
     return folder, runs.find_checkpoint(folder, warn=console.warn)
+
+
+def _spare_strangers(folder: Path, resume: str) -> None:
+    """Refuses a folder of collected checkpoints: a run keeps but its last few."""
+    asked = {Path(resume).name} if Path(resume).is_file() else set()
+    several = len(asked | {found.name for found in runs.checkpoints(folder)}) > 1
+    if several and not (folder / runs.CONFIG).exists():
+        raise UsageError(
+            f"--resume {resume}: {folder} holds several checkpoints and is no run's folder (no {runs.CONFIG}), and a "
+            "run would delete some of them: copy the one to go on from to an empty folder"
+        )
 
 
 def saved_config(folder: Path) -> Config | None:
@@ -115,12 +122,13 @@ def start(
     batch, held = held_out_batch(config, lambda: dataset, POINTS if means is not None else HELD_OUT, quiet)
     wanted = conditions.shown(config.dataset, batch.y, SAMPLES) if config.conditional else None
     exam = labels.open_exam(config, quiet)
-    step = 0 if saved is None else saved.step
-    is_continued = folder is not None and (folder / runs.CONFIG).exists()
+    step, total = 0 if saved is None else saved.step, total_steps(config, feed.order.n)
+    if total < step:
+        raise UsageError(f"--steps, --epochs: {total:,} steps in all, and the run has {step:,} already")
+    is_continued = folder is not None and any((folder / name).exists() for name in (runs.CONFIG, runs.METRICS))
     folder = make_folder(folder, config)
     monitor = Monitor(trainer, batch, folder, means, std, wanted)
     monitor.exam = exam
-    total = total_steps(config, feed.order.n)
     run = Run(folder, config, trainer, feed, make_stepper(config, trainer, feed), monitor, total, step, is_continued)
     runs.write_json(folder / runs.CONFIG, record(run, held))
     return run, held

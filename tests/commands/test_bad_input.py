@@ -1,5 +1,6 @@
 """Whatever a user gives a command: one clear line and the right exit code, no traceback, nothing lost."""
 
+import json
 import resource
 import shutil
 import subprocess
@@ -94,7 +95,7 @@ def test_options(options: str, message: str, command, monkeypatch, working_folde
         (("folder", "--size", 48, "--data", "."), 2, "--size 48: the networks take folders of 32 or 64 pixels"),
         (("folder", "--data", "nowhere"), 3, "nowhere: there is no such folder of pictures"),
         (("folder", "--data", "empty"), 3, "empty: holds 0 pictures"),
-        (("svhn", "--data", "file"), 2, "--data: file is not a folder"),
+        (("svhn", "--data", "file"), 2, "file is not a folder"),
         (("mixture", "--out", "file"), 2, "--out file: exists already"),
         (("mixture", "--out", "full"), 2, "--out full: exists already; --resume goes on with a run there"),
         (("mixture", "--out", "file/run"), 1, "cannot write file/run: Not a directory"),
@@ -178,6 +179,25 @@ def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(command, tmp_
     assert result.err.count("\n") == 1
     assert result.err.startswith("alikit: warning: checkpoint run/checkpoint-00000004.h5 is damaged")
     assert newest.read_bytes() == whole
+
+
+def test_a_run_shorter_than_it_is_already(command, point_run: Path, tmp_path: Path) -> None:
+    """Its record would say so, beside a checkpoint of more steps."""
+    folder = tmp_path / "run"
+    shutil.copytree(point_run, folder)
+    before = (folder / "config.json").read_bytes()
+    result = command("train", "mixture", "--resume", folder, "--steps", "1")
+    assert (result.code, result.error) == (2, "--steps, --epochs: 1 steps in all, and the run has 3 already")
+    assert (folder / "config.json").read_bytes() == before
+
+
+def test_a_run_without_its_record_goes_on(command, point_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(point_run, folder)
+    (folder / "config.json").unlink()
+    assert command("train", "mixture", "--resume", folder, "--steps", "4").code == 0
+    assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 4
+    assert (folder / "config.json").exists()
 
 
 def test_a_full_disk_during_a_checkpoint(command) -> None:

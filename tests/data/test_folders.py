@@ -221,6 +221,22 @@ def test_linked_folders_are_followed_and_loops_are_not(pictures, tmp_path):
     assert list_pictures(root) == sorted(f"linked/{name}" for name in list_pictures(pictures))
 
 
+def test_no_picture_has_two_names(pictures, tmp_path):
+    """Whether its folder is linked beside itself, from two folders to each other, or from three."""
+    root = tmp_path / "links"
+    wanted = []
+    for name in ("b", "c", "d"):
+        (root / name).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(root / name / "0.png")
+        wanted.append(f"{name}/0.png")
+    (root / "a").symlink_to(root / "b")
+    for name in "bcd":
+        for other in set("bcd") - {name}:
+            (root / name / f"to {other}").symlink_to(root / other)
+    (root / "outside").symlink_to(pictures)
+    assert list_pictures(root) == sorted([*wanted, *(f"outside/{name}" for name in list_pictures(pictures))])
+
+
 def test_a_folder_that_cannot_be_read_is_not_passed_over(pictures, monkeypatch):
     import os
 

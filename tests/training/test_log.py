@@ -242,7 +242,7 @@ def test_nothing_is_told_once_the_reader_has_left(monkeypatch: pytest.MonkeyPatc
 
     silent: list[bool] = []
     monkeypatch.setattr(sys, "stdout", Left())
-    monkeypatch.setattr(console, "fall_silent", lambda: silent.append(True))
+    monkeypatch.setattr(console, "fall_silent", lambda _stream: silent.append(True))
     with Progress(3) as progress:
         progress.note("first")
         progress.note("second")

@@ -137,20 +137,24 @@ def test_what_resume_means(working_folder: Path) -> None:
             meaning(nothing)
 
 
-def test_a_checkpoint_among_others_in_a_folder_that_is_no_run_s_is_left_alone() -> None:
+def test_checkpoints_in_a_folder_that_is_no_run_s_are_left_alone() -> None:
     """The run would take their folder for its own, and delete the oldest of them."""
-    one = checkpoint(Path("collected"), 3)
-    assert session.resume_point(str(one), None, "mixture") == (one.parent, one)
-    other = checkpoint(Path("collected"), 4)
-    with pytest.raises(UsageError, match=r"--resume .*: lies beside other checkpoints in a folder that is no run's"):
-        session.resume_point(str(one), None, "mixture")
-    Path("collected/config.json").write_text("{}")
-    assert session.resume_point(str(other), None, "mixture") == (other.parent, other)
+    one, folder = checkpoint(Path("collected"), 3), Path("collected")
+    ways = [(str(one), None), ("collected", None), ("auto", folder)]
+    for resume, out in ways:
+        assert session.resume_point(resume, out, "mixture") == (folder, one)
+    checkpoint(folder, 4)
+    for resume, out in ways:
+        with pytest.raises(UsageError, match=r"--resume .*: collected holds several checkpoints and is no run's"):
+            session.resume_point(resume, out, "mixture")
+    (folder / "config.json").write_text("{}")
+    assert session.resume_point(str(one), None, "mixture") == (folder, one)
 
 
 def test_resuming_passes_over_a_damaged_checkpoint_with_a_warning(capsys) -> None:
     good, damaged = checkpoint(Path("run"), 3), checkpoint(Path("run"), 4)
     damaged.write_bytes(damaged.read_bytes()[:-7])
+    Path("run/config.json").write_text("{}")
     assert session.resume_point("run", None, "mixture") == (Path("run"), good)
     err = capsys.readouterr().err
     assert err.startswith("alikit: warning: checkpoint run/checkpoint-00000004.h5 is damaged")
