@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import math
 import os
@@ -19,7 +20,7 @@ _SILENCE = 10.0  # seconds without a line, where there is no terminal
 
 def run(main: Callable[[], int]) -> int:
     """Calls a command's main function; returns its exit code, after one line on stderr where it failed."""
-    prepare_streams()
+    _prepare_streams()
     try:
         return main()
     except AlikitError as error:
@@ -28,8 +29,8 @@ def run(main: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
-    except BrokenPipeError:  # the reader of our output has left: nothing to say, nobody to say it to
-        fall_silent(sys.stdout)
+    except BrokenPipeError as error:  # the reader of our output has left: nothing to say, nobody to say it to
+        fall_silent(error)
         return 0
     except OSError as error:  # what nobody has put into words: a folder that may not be entered, a name too long
         place = f"{error.filename}: " if error.filename else ""
@@ -40,25 +41,34 @@ def run(main: Callable[[], int]) -> int:
         return AlikitError.exit_code
 
 
-def prepare_streams() -> None:
-    """Gives a process that was started without stdout or stderr something to write to, and lets both show names of
-    files that their encoding does not hold."""
+def _prepare_streams() -> None:
+    """Python has None for a stream that was closed before the start (`>&-`): what is written there goes nowhere. Names
+    of files that a stream's encoding does not hold are escaped."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  for as long as the process lives
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def tell(text: str) -> None:
-    """A line on stdout at once. Where whoever read along has left, the work goes on without telling."""
-    _write(sys.stdout, text)
+    """A line on stdout at once. Where whoever read along has left, or the line finds no room, the work goes on without
+    telling."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        fall_silent(error)
 
 
-def complain(text: str) -> None:
-    """A line about something that went wrong, on stderr; like `tell` where nobody reads it."""
-    _write(sys.stderr, f"alikit: {text}")
+def fall_silent(error: OSError, stream: TextIO | None = None) -> None:
+    """What is written to a stream (stdout) from now on, or waits there to be written, goes nowhere; stderr says why,
+    unless the reader has left."""
+    if not isinstance(error, BrokenPipeError):
+        warn(f"stdout: {error.strerror or error}; nothing more is told there")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, (stream or sys.stdout).fileno())
+    os.close(nowhere)
 
 
 def warn(text: str) -> None:
@@ -66,18 +76,10 @@ def warn(text: str) -> None:
     complain(f"warning: {text}")
 
 
-def _write(stream: TextIO, text: str) -> None:
-    try:
-        print(text, file=stream, flush=True)
-    except BrokenPipeError:
-        fall_silent(stream)
-
-
-def fall_silent(stream: TextIO) -> None:
-    """What is written to it from now on, or waits there to be written, goes nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+def complain(text: str) -> None:
+    """A line about something that went wrong, or that takes its time, on stderr."""
+    with contextlib.suppress(OSError):  # there is no other place to say it
+        print(f"alikit: {text}", file=sys.stderr, flush=True)
 
 
 def follow(items: Iterable[Item], total: int, what: str, quiet: bool = False) -> Iterator[Item]:

@@ -102,9 +102,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     )
     inference.warn_of_other_data(model, train, console.warn)
     weights = "averaged weights" if model.averaged else "weights"
-    print(f"{options.run}: {config.model}, {weights} of step {model.step:,}, trained on {_described(train, model)}")
+    console.tell(
+        f"{options.run}: {config.model}, {weights} of step {model.step:,}, trained on {_described(train, model)}"
+    )
     if model.config.labels:
-        print(_test_error(model, held_out), flush=True)
+        console.tell(_test_error(model, held_out))
     return _svm(options, model, train, held_out) if options.svm else _scores(options, model, train, held_out)
 
 
@@ -143,18 +145,18 @@ def _scores(options: argparse.Namespace, model: Model, train: Dataset, held_out:
     else:
         real = real._replace(labels=None)  # random weights have no answers to compare
     names = report.describe(train), report.describe(held_out)
-    print(_about_classifier(about, len(real.held_out), names[1]))
+    console.tell(_about_classifier(about, len(real.held_out), names[1]))
     draws = options.draws or 3
     found = scores.of_samples(model, network, real, names, draws, options.seed, options.quiet)
     if model.networks.encodes:
         found += scores.of_codes(model, network, real, names[1], options.seed, options.quiet)
     about |= {"step": model.step, "averaged": model.averaged, "draws": draws, "seed": options.seed}
     about |= {"train_sha256": train.checksum, "held_out_sha256": held_out.checksum}
-    print(f"{draws} sets of samples, seed {options.seed}; +-: population deviation over the sets")
-    print(report.score_table(found), flush=True)  # whether or not they can be written
+    console.tell(f"{draws} sets of samples, seed {options.seed}; +-: population deviation over the sets")
+    console.tell(report.score_table(found))  # whether or not they can be written
     for score in found:
         records.append(options.out / "scores.jsonl", {**score._asdict(), **about})
-    print(f"written to {options.out / 'scores.jsonl'}")
+    console.tell(f"written to {options.out / 'scores.jsonl'}")
     return 0
 
 
@@ -189,11 +191,10 @@ def _svm(options: argparse.Namespace, model: Model, train: Dataset, held_out: Da
     pool = count - validation_count(count)
     splits = few_labels.Splits(labelled, count, pool, held_out)
     protocol = Protocol(options.svm, options.repeats or TEST_SETS, options.grid or GRID[2], options.seed)
-    print(
+    console.tell(
         report.protocol_lines(
             protocol, pool, count - pool, report.describe(labelled), report.describe(held_out), len(held_out)
         ),
-        flush=True,
     )
     outcomes = []
     for kind in _kinds(options, model):
@@ -201,8 +202,8 @@ def _svm(options: argparse.Namespace, model: Model, train: Dataset, held_out: Da
         outcomes.append(
             (chosen.title, few_labels.measure(chosen, protocol, splits, options.out, options.threads, options.quiet))
         )
-        print(report.svm_table(outcomes[-1:], paper=False).splitlines()[-1], flush=True)
-    print(report.svm_table(outcomes, paper=train.name == "svhn" and options.svm == 1000))
+        console.tell(report.svm_table(outcomes[-1:], paper=False).splitlines()[-1])
+    console.tell(report.svm_table(outcomes, paper=train.name == "svhn" and options.svm == 1000))
     if options.plot:
         _plot(options.plot, protocol, outcomes)
     return 0
@@ -238,7 +239,7 @@ def _plot(path: Path, protocol: Protocol, outcomes: list[tuple[str, Outcome]]) -
     from alikit.training.images import save_png
 
     save_png(path, validation_curve(protocol.exponents(), [(title, o.curve, o.c) for title, o in outcomes]))
-    print(f"{path}: validation error against C")
+    console.tell(f"{path}: validation error against C")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -94,10 +94,10 @@ def _interpolate(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.run}: is a GAN, which has no encoder; train one by --model posthoc --decoder RUN")
     x, what = _inputs(options, model)
     _strip(options, model, x)
-    print(f"{out}: {len(x) // 2} rows of {options.steps} codes ({what}), {options.path}, step {model.step}")
+    console.tell(f"{out}: {len(x) // 2} rows of {options.steps} codes ({what}), {options.path}, step {model.step}")
     if options.animate:
         _animate(options, model, x)
-        print(f"{options.animate}: the same as an animation")
+        console.tell(f"{options.animate}: the same as an animation")
     return 0
 
 

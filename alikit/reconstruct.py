@@ -93,7 +93,7 @@ def _reconstruct(options: argparse.Namespace) -> int:
     images.save_png(out, images.group_grid([as_uint8(x), *map(as_uint8, draws)], per_row))
     error = sum(reconstruction_error(x, r) for r in draws) / len(draws)
     many = "" if options.draws == 1 else f", {options.draws} draws of each, standard deviation {_spread(draws):.4f}"
-    print(
+    console.tell(
         f"{out}: {len(x)} {'images' if many else 'pairs'} ({what}), step {model.step}{many}, "
         f"mean squared error {error:.4f}"
     )

@@ -248,11 +248,11 @@ def _dry_run(config: Config, folder: Path | None, reason: str) -> int:
     from alikit.training.config import to_json
 
     model = state.build_model(config)
-    print(json.dumps(to_json(config), indent=2))
-    print(f"device: {config.device} ({reason})")
-    print(f"run folder: {folder or 'a new one under runs/'}")
+    console.tell(json.dumps(to_json(config), indent=2))
+    console.tell(f"device: {config.device} ({reason})")
+    console.tell(f"run folder: {folder or 'a new one under runs/'}")
     for name, network in model.children():
-        print(f"{name}: {sum(p.data.size for p in network.parameters()):,} parameters")
+        console.tell(f"{name}: {sum(p.data.size for p in network.parameters()):,} parameters")
     return 0
 
 

@@ -57,11 +57,11 @@ def _run(options: argparse.Namespace) -> int:
         dataset = open_dataset(
             options.set, data=options.data, split=split, size=options.size, seed=options.seed, quiet=options.quiet
         )
-        print(describe(dataset))
+        console.tell(describe(dataset))
         if sheet and split == first:
             _save(contact_sheet(dataset), sheet)
-            print(f"  contact sheet  {sheet}")
-    print(f"terms of use: {TERMS['synthetic' if options.data == 'synthetic' else options.set]}")
+            console.tell(f"  contact sheet  {sheet}")
+    console.tell(f"terms of use: {TERMS['synthetic' if options.data == 'synthetic' else options.set]}")
     return 0
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from alikit import console
 from alikit.errors import DataError
 from alikit.study import measure
 from alikit.study import report as reporting
@@ -77,8 +78,8 @@ def report(place: Place, settings: Settings, scope: Scope, *, figure: bool, quie
     if figure:
         _figure(place, settings, by_model)
     if not quiet:
-        print(text)
-        print(f"{place.folder}: table.md, table.json" + (", figure.png" if figure else ""))
+        console.tell(text)
+        console.tell(f"{place.folder}: table.md, table.json" + (", figure.png" if figure else ""))
 
 
 def _results(place: Place, settings: Settings, scope: Scope) -> dict[str, list[reporting.Result]]:
@@ -106,8 +107,9 @@ def _figure(place: Place, settings: Settings, by_model: dict[str, list[reporting
 
 def announce(place: Place, settings: Settings, scope: Scope, checkpoint_every: int) -> int:
     """Prints the settings and every run's command; writes nothing."""
-    print(json.dumps(settings.to_json() | {"folder": str(place.folder), "runs": scope.jobs}, indent=2))
+    console.tell(json.dumps(settings.to_json() | {"folder": str(place.folder), "runs": scope.jobs}, indent=2))
     jobs = first_stage(settings, *scope) + second_stage(settings, *scope, lambda: "BEST-GAN")
     for job in jobs:
-        print("python -m alikit.train", *arguments(settings, job, lambda name: str(place.run(name)), checkpoint_every))
+        line = arguments(settings, job, lambda name: str(place.run(name)), checkpoint_every)
+        console.tell(" ".join(["python -m alikit.train", *line]))
     return 0

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from alikit import console
 from alikit.training.log import duration
 
 
@@ -93,8 +94,9 @@ class Watch:
     def _print(self, text: str) -> None:
         try:
             print(text, file=self._stream, flush=True)
-        except BrokenPipeError:  # whoever read along has left: the study goes on without telling
+        except OSError as error:  # nobody reads along, or there is no room: the study goes on without telling
             self._quiet = True
+            console.fall_silent(error, self._stream)
 
 
 def _bar(total: int, stream: TextIO) -> Any:

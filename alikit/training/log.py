@@ -148,10 +148,9 @@ class Progress:
                 print(text, file=self._stream, flush=True)
             else:
                 self._bar.write(text, file=self._stream)
-        except BrokenPipeError:  # whoever read along has left: the run goes on without telling
+        except OSError as error:  # nobody reads along, or there is no room: the run goes on without telling
             self._quiet = True
-            if self._stream is sys.stdout:
-                console.fall_silent(self._stream)
+            console.fall_silent(error, self._stream)
 
 
 class _Rate:

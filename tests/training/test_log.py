@@ -240,10 +240,10 @@ def test_nothing_is_told_once_the_reader_has_left(monkeypatch: pytest.MonkeyPatc
         def write(self, _: str) -> int:
             raise BrokenPipeError
 
-    silent: list[bool] = []
+    silent: list[object] = []
     monkeypatch.setattr(sys, "stdout", Left())
-    monkeypatch.setattr(console, "fall_silent", lambda _stream: silent.append(True))
+    monkeypatch.setattr(console, "fall_silent", lambda _error, stream: silent.append(stream))
     with Progress(3) as progress:
         progress.note("first")
         progress.note("second")
-    assert silent == [True]
+    assert silent == [sys.stdout]
