@@ -167,6 +167,7 @@ def _train(options: argparse.Namespace) -> int:
     folder, saved, config = _what_to_run(options)
     backend.set_threads(config.threads)
     config, reason = session.settle(config)
+    session.check(config, saved)
     if options.dry_run:
         return _dry_run(config, folder, reason)
     say = (lambda _: None) if options.quiet else console.tell

@@ -9,7 +9,7 @@
 The room knows arrays and files, no Tensors and no kernels. Only NumPy is imported until a set is opened.
 """
 
-from alikit.data.catalogue import SPLITS, TERMS, held_out_split, judging_split, open_dataset
+from alikit.data.catalogue import SPLITS, TERMS, check_options, held_out_split, judging_split, open_dataset
 from alikit.data.dataset import Dataset
 from alikit.data.labels import CLASSED, LABELS
 from alikit.data.order import EpochOrder, balanced_set
@@ -22,6 +22,7 @@ __all__ = [
     "Dataset",
     "EpochOrder",
     "balanced_set",
+    "check_options",
     "held_out_split",
     "judging_split",
     "open_dataset",

@@ -58,6 +58,19 @@ def open_dataset(
     >>> train.take([0, 1]).shape
     (2, 2)
     """
+    split, size = check_options(name, data, split, size, seed)
+    if str(data) == "synthetic":
+        from alikit.data.drawn import DrawnDigits
+
+        return DrawnDigits(split, seed)
+    return _open(name, data, split, size, seed, download, Report(quiet))
+
+
+def check_options(
+    name: str, data: str | Path | None, split: str | None, size: int | None, seed: int
+) -> tuple[str, int]:
+    """The split and the size that options of `open_dataset` mean; UsageError where they do not fit the set. Nothing is
+    opened."""
     if name not in SPLITS:
         raise UsageError(f"there is no data set {name!r}: choose from {', '.join(SPLITS)}")
     split = SPLITS[name][0] if split is None else split
@@ -65,11 +78,13 @@ def open_dataset(
         raise UsageError(f"--split: {name} has no split {split!r}: choose from {', '.join(SPLITS[name])}")
     if seed < 0:
         raise UsageError(f"--seed: from 0 up, not {seed}")
-    size = _checked_size(name, size)
-    report = Report(quiet)
-    if str(data) == "synthetic":
-        return _open_drawn(name, split, seed)
-    return _open(name, data, split, size, seed, download, report)
+    if str(data) == "synthetic" and name != "svhn":
+        raise UsageError(f"--data synthetic draws house numbers: it goes with svhn, not with {name}")
+    if data and name == "mixture":
+        raise UsageError("--data: the mixture is drawn by this program; it reads no files")
+    if not data and name == "folder":
+        raise UsageError("folder: name the folder of pictures by --data DIR")
+    return split, _checked_size(name, size)
 
 
 def held_out_split(name: str, split: str) -> str:
@@ -97,14 +112,6 @@ def _checked_size(name: str, size: int | None) -> int:
     return size
 
 
-def _open_drawn(name: str, split: str, seed: int) -> Dataset:
-    if name != "svhn":
-        raise UsageError(f"--data synthetic draws house numbers: it goes with svhn, not with {name}")
-    from alikit.data.drawn import DrawnDigits
-
-    return DrawnDigits(split, seed)
-
-
 def _open(
     name: str, data: str | Path | None, split: str, size: int, seed: int, download: bool, report: Report
 ) -> Dataset:
@@ -116,7 +123,7 @@ def _open(
     if name == "folder":
         from alikit.data.folders import open_folder
 
-        return open_folder(data, split, size, report)
+        return open_folder(Path(data or ""), split, size, report)
     if name == "tiny-imagenet":
         from alikit.data.folders import open_tiny_imagenet
 

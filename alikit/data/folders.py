@@ -18,18 +18,16 @@ from alikit.data.dataset import Dataset
 from alikit.data.files import DEMO_HINT, data_folder
 from alikit.data.pictures import decode_blocks, fit_square, list_pictures
 from alikit.data.reporting import Report
-from alikit.errors import DataError, UsageError
+from alikit.errors import DataError
 
 HELD_OUT_SHARE = 20  # one in so many, at least one
 _VALID_FOLDERS = ("val", "valid")
 _IMAGENET = "https://image-net.org/download-images"
 
 
-def open_folder(data: str | Path | None, split: str, size: int, report: Report) -> Dataset:
-    """The pictures under the folder `data`, subfolders included. UsageError where none is named."""
-    if not data:
-        raise UsageError("folder: name the folder of pictures by --data DIR")
-    root = Path(data).expanduser()
+def open_folder(data: Path, split: str, size: int, report: Report) -> Dataset:
+    """The pictures under the folder `data`, subfolders included."""
+    root = data.expanduser()
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder of pictures")
     return _open("folder", root, split, size, report)

@@ -129,6 +129,8 @@ def resolve(dataset: str, overrides: dict[str, Any], demo: bool = False) -> Conf
     if demo:
         config = replace(config, **demo_settings(dataset, overrides))
     config = replace(config, **overrides)
+    if config.size is not None and dataset != "folder":
+        raise UsageError(f"--size: goes with folder, not with {dataset}")
     if dataset == "folder" and "model" not in overrides:
         config = replace(config, model=_folder_model(config.size))
     if config.conditional:

@@ -11,9 +11,9 @@ from typing import Any
 
 import alikit
 from alikit import backend, console
-from alikit.data import Dataset, open_dataset
+from alikit.data import Dataset, EpochOrder, check_options, open_dataset
 from alikit.errors import DataError, UsageError
-from alikit.training import conditions, labels, runs, state
+from alikit.training import conditions, donor, labels, runs, state
 from alikit.training.config import ON_DECODER, Config, data_seed, from_json, settled, to_json
 from alikit.training.feed import Feed, held_out_batch
 from alikit.training.loop import Run
@@ -79,6 +79,19 @@ def settle(config: Config) -> tuple[Config, str]:
     return settled(config, device), reason
 
 
+def check(config: Config, saved: state.Saved | None) -> None:
+    """What no data are needed for: options that do not fit the data set or the networks, a decoder of other networks,
+    an end that lies behind. UsageError for them; DataError where there is no decoder."""
+    check_options(config.dataset, config.data, config.split, config.size, data_seed(config))
+    state.spec_of(config)
+    if config.images is not None:
+        EpochOrder(config.images, config.batch_size, config.seed)
+    if saved is not None and config.steps is not None:
+        _check_length(config.steps, saved.step)
+    if saved is None and config.game in ON_DECODER:
+        donor.find(config, warn=lambda _: None)  # `start` warns
+
+
 def open_training_data(config: Config, quiet: bool) -> Dataset:
     """The data set of the run; DataError naming the way out where it is not at hand."""
     return open_dataset(
@@ -109,7 +122,7 @@ def start(
     trainer = state.build_trainer(config)
     trainer.reference, trainer.reference_y = feed.mean_images(), feed.mean_conditions()
     if saved is None and config.game in ON_DECODER:
-        state.adopt_decoder(trainer.model, _donor(config))
+        state.adopt_decoder(trainer.model, donor.find(config, console.warn))
     elif saved is None:
         trainer.model.start_at_mean_image(trainer.reference)
         if trainer.ema is not None:
@@ -139,14 +152,6 @@ def make_stepper(config: Config, trainer: Trainer, feed: Feed) -> Stepper:
     if config.device == "cuda":
         return DeviceStepper(trainer, feed, graph=config.graph, say=console.warn)
     return HostStepper(trainer, feed)
-
-
-def _donor(config: Config) -> state.Saved:
-    """The checkpoint whose decoder the run takes; UsageError where it was trained on another data set."""
-    donor = state.read(runs.find_checkpoint(config.decoder or "", warn=console.warn))
-    if donor.config.dataset != config.dataset:
-        raise UsageError(f"--decoder {config.decoder}: was trained on {donor.config.dataset}, not on {config.dataset}")
-    return donor
 
 
 def mixture_constants(config: Config) -> tuple[Any, float]:

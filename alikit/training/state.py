@@ -14,7 +14,7 @@ from alikit import models
 from alikit.backend import compute_dtype, from_host, to_numpy
 from alikit.data import LABELS
 from alikit.errors import DataError, UsageError
-from alikit.models import Generative
+from alikit.models import Generative, ModelSpec
 from alikit.optim import AdamSettings
 from alikit.training import adversarial, checkpoint, classes, conditional, fitting
 from alikit.training.average import statistics
@@ -34,9 +34,18 @@ GAMES: dict[str, tuple[Callable[..., Generative], Callable[[Any], Rules]]] = {
 
 
 def build_model(config: Config) -> Generative:
-    """The configuration's networks with fresh weights. UsageError for an unknown model, or for other images."""
+    """The configuration's networks with fresh weights. UsageError as of `spec_of`."""
+    players = models.ConditionalALI if config.conditional else GAMES[config.game][0]
+    return players(spec_of(config), seed=config.seed)
+
+
+def spec_of(config: Config) -> ModelSpec:
+    """The configuration's networks as tables. UsageError for an unknown model, or for other images."""
     if config.model not in models.SPECS:
-        raise UsageError(f"--model: there is no {config.model!r}: choose from {', '.join(models.SPECS)}")
+        raise UsageError(
+            f"--model: there is no {config.model!r}: choose a game of {', '.join(GAMES)}, "
+            f"or networks of {', '.join(models.SPECS)}"
+        )
     spec = models.SPECS[config.model]
     usual = models.SPECS[PRESETS[config.dataset].model]
     wanted = (config.size, config.size, 3) if config.size else usual.image
@@ -48,11 +57,10 @@ def build_model(config: Config) -> Generative:
         spec = replace(spec, std=config.init_std)
     if config.labels is not None:
         spec = spec.telling(CLASSES[config.dataset])
-    players, _ = GAMES[config.game]
     if config.conditional:
         size = max(1, round(models.EMBEDDING * config.width))
-        players, spec = models.ConditionalALI, spec.conditioned(len(LABELS[config.dataset]), size)
-    return players(spec, seed=config.seed)
+        spec = spec.conditioned(len(LABELS[config.dataset]), size)
+    return spec
 
 
 def to_device(model: Generative, precision: str) -> None:

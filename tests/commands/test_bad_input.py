@@ -63,10 +63,14 @@ OPTIONS = [
     ("more", "unrecognized arguments: more"),
     ("--precision bf16", "--precision bf16: the device cpu gives fp32"),
     ("--precision tf32", "--precision tf32: the device cpu gives fp32"),
-    ("--model nope", "--model: there is no 'nope': choose from svhn, "),
+    (
+        "--model nope",
+        "--model: there is no 'nope': choose a game of ali, gan, inverse, posthoc, vae, or networks of svhn, ",
+    ),
     ("--model svhn", "--model svhn: its images are (32, 32, 3), those of mixture (1, 1, 2)"),
     ("--split extra", "--split: mixture has no split 'extra': choose from train, valid"),
-    ("--size 32", "--size: the mixture has points, not images"),
+    ("--size 32", "--size: goes with folder, not with mixture"),
+    ("--data .", "--data: the mixture is drawn by this program; it reads no files"),
     ("--data synthetic", "--data synthetic draws house numbers: it goes with svhn, not with mixture"),
     ("--batch-size 100001", "a batch of 100,001 is larger than the data (100,000)"),
 ]
@@ -80,6 +84,8 @@ def test_options(options: str, message: str, command, monkeypatch, working_folde
     assert (result.code, result.out) == (2, "")
     assert result.error.startswith(message)
     assert list(working_folder.iterdir()) == []
+    if "larger than the data (100,000)" not in message:
+        assert command("train", "mixture", *length, *options.split(), "--dry-run").code == 2
 
 
 @pytest.mark.parametrize(
@@ -90,7 +96,8 @@ def test_options(options: str, message: str, command, monkeypatch, working_folde
         (("",), 2, "argument set: invalid choice: ''"),
         (("mixture", "--device", "cuda"), 4, "--device cuda: no NVIDIA GPU was found"),
         (("celeba", "--demo"), 2, "--demo: shows svhn (drawn house numbers) or mixture, not celeba"),
-        (("svhn", "--size", 64), 2, "--size: images of svhn are 32x32; only `folder` takes other sizes"),
+        (("svhn", "--size", 64), 2, "--size: goes with folder, not with svhn"),
+        (("svhn", "--size", 32), 2, "--size: goes with folder, not with svhn"),
         (("folder",), 2, "folder: name the folder of pictures by --data DIR"),
         (("folder", "--size", 48, "--data", "."), 2, "--size 48: the networks take folders of 32 or 64 pixels"),
         (("folder", "--data", "nowhere"), 3, "nowhere: there is no such folder of pictures"),

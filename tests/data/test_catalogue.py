@@ -22,6 +22,7 @@ from alikit.errors import UsageError
         ("folder", {"size": 2000, "data": "."}, "from 1 to 1024"),
         ("folder", {}, "--data DIR"),
         ("mixture", {"size": 32}, "points"),
+        ("mixture", {"data": "."}, "reads no files"),
         ("mixture", {"seed": -1}, "--seed"),
         ("celeba", {"data": "synthetic"}, "goes with svhn"),
         ("svhn", {"data": __file__}, "is not a folder"),

@@ -143,7 +143,10 @@ def test_networks_of_the_configuration() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (replace(SVHN, model="nope"), "--model: there is no 'nope': choose from svhn, .*mixture-dropout"),
+        (
+            replace(SVHN, model="nope"),
+            "--model: there is no 'nope': choose a game of ali, .* or networks of svhn, .*mixture-dropout",
+        ),
         (replace(SVHN, model="celeba"), r"--model celeba: its images are \(64, 64, 3\), those of svhn \(32, 32, 3\)"),
         (replace(MIXTURE, model="svhn"), r"--model svhn: its images are \(32, 32, 3\), those of mixture \(1, 1, 2\)"),
         (replace(PRESETS["folder"], model="svhn"), r"those of folder \(64, 64, 3\)"),
