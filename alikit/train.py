@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from alikit import console, startup
 from alikit.errors import UsageError
+from alikit.training.allowed import CHOICES, NUMBERS
 
 if TYPE_CHECKING:  # NumPy must not be imported before BLAS is set up
     from alikit.training.config import Config
@@ -49,9 +50,12 @@ OVERRIDES = (
 )
 
 
+def _number(group: argparse._ActionsContainer, name: str, metavar: str, explained: str) -> None:
+    group.add_argument(f"--{name}", metavar=metavar, type=NUMBERS[name.replace("-", "_")], help=explained)
+
+
 def _parser() -> argparse.ArgumentParser:
     cli = console.parser("train", "Train Adversarially Learned Inference (Dumoulin et al. 2016).", EXAMPLES)
-    whole, number = console.whole, console.number
     cli.add_argument("set", choices=SETS, help="the data set, with its preset of networks and constants")
 
     data = cli.add_argument_group("data")
@@ -59,61 +63,43 @@ def _parser() -> argparse.ArgumentParser:
         "--data", metavar="DIR", help="its folder (default $ALIKIT_DATA, else the user's cache); svhn also: synthetic"
     )
     data.add_argument("--split", metavar="NAME", help="what to train on (default train)")
-    data.add_argument("--images", metavar="N", type=whole(2), help="use only the first N of the split")
-    data.add_argument("--size", metavar="N", type=whole(1), help="folder: side of the images, 32 or 64 (default 64)")
-
-    data.add_argument("--data-seed", metavar="N", type=whole(0), help="of data that are drawn (the seed)")
+    _number(data, "images", "N", "use only the first N of the split")
+    _number(data, "size", "N", "folder: side of the images, 32 or 64 (default 64)")
+    _number(data, "data-seed", "N", "of data that are drawn (the seed)")
 
     game = cli.add_argument_group("training (defaults: the paper's, by set)")
     length = game.add_mutually_exclusive_group()
-    length.add_argument("--steps", metavar="N", type=whole(1), help="length in steps")
-    length.add_argument(
-        "--epochs", metavar="X", type=number(0, 1e9, above=True), help="length in passes over the split"
+    _number(length, "steps", "N", "length in steps")
+    _number(length, "epochs", "X", "length in passes over the split")
+    _number(game, "batch-size", "N", "images a step (100; tiny-imagenet 128)")
+    _number(game, "lr", "X", "Adam's step size (1e-4)")
+    _number(game, "beta1", "X", "Adam's beta1 (0.5; mixture 0.2)")
+    _number(game, "beta2", "X", "Adam's beta2 (0.999)")
+    _number(game, "adam-eps", "X", "Adam's eps, beside sqrt(v) (1e-8)")
+    _number(game, "seed", "N", "of weights, batches, noise (0)")
+    _number(game, "ema", "RATE", "average encoder and decoder weights at this rate")
+    _number(
+        game,
+        "reconstruction",
+        "X",
+        "add X times the squared error of decode(encode(x)) to the generators' loss, as ALICE does (0: ALI)",
     )
-    game.add_argument("--batch-size", metavar="N", type=whole(2), help="images a step (100; tiny-imagenet 128)")
-    game.add_argument("--lr", metavar="X", type=number(0, 1, above=True), help="Adam's step size (1e-4)")
-    game.add_argument("--beta1", metavar="X", type=number(0, 1, below=True), help="Adam's beta1 (0.5; mixture 0.2)")
-    game.add_argument("--beta2", metavar="X", type=number(0, 1, below=True), help="Adam's beta2 (0.999)")
-    game.add_argument(
-        "--adam-eps", metavar="X", type=number(0, 1, above=True), help="Adam's eps, beside sqrt(v) (1e-8)"
+    _number(
+        game,
+        "instance-noise",
+        "X",
+        "add normal noise of this deviation to every image that D sees, less from step to step (0: none)",
     )
-    game.add_argument("--seed", metavar="N", type=whole(0), help="of weights, batches, noise (0)")
-    game.add_argument(
-        "--ema", metavar="RATE", type=number(0, 1, above=True), help="average encoder and decoder weights at this rate"
-    )
-    game.add_argument(
-        "--reconstruction",
-        metavar="X",
-        type=number(0, 1e6),
-        help="add X times the squared error of decode(encode(x)) to the generators' loss, as ALICE does (0: ALI)",
-    )
-    game.add_argument(
-        "--instance-noise",
-        metavar="X",
-        type=number(0, 1e3),
-        help="add normal noise of this deviation to every image that D sees, less from step to step (0: none)",
-    )
-    game.add_argument(
-        "--instance-noise-steps", metavar="N", type=whole(1), help="steps in which it falls to 0 (10,000)"
-    )
-    game.add_argument(
-        "--kl-warm-up",
-        metavar="N",
-        type=whole(0),
-        help="vae: steps in which the KL term's weight rises from 0 to 1 (1000)",
-    )
+    _number(game, "instance-noise-steps", "N", "steps in which it falls to 0 (10,000)")
+    _number(game, "kl-warm-up", "N", "vae: steps in which the KL term's weight rises from 0 to 1 (1000)")
     game.add_argument(
         "--conditional",
         action="store_true",
         default=None,
         help="give all networks the image's class (svhn, cifar10) or attributes (celeba)",
     )
-    game.add_argument(
-        "--labels", metavar="N", type=whole(1), help="D also learns the classes of N images, svhn and cifar10 (none)"
-    )
-    game.add_argument(
-        "--labelled-batch", metavar="N", type=whole(1), help="labelled images a step (as many as others, or all)"
-    )
+    _number(game, "labels", "N", "D also learns the classes of N images, svhn and cifar10 (none)")
+    _number(game, "labelled-batch", "N", "labelled images a step (as many as others, or all)")
     game.add_argument(
         "--model",
         metavar="NAME",
@@ -121,21 +107,17 @@ def _parser() -> argparse.ArgumentParser:
         "cifar10-paper, cifar10-untied, celeba-paper, mixture-dropout, ...; both: gan:celeba-paper",
     )
     game.add_argument("--decoder", metavar="RUN", help="inverse, posthoc: the run whose decoder they take, frozen")
-    game.add_argument(
-        "--width", metavar="X", type=number(0, 16, above=True), help="factor on the maps of hidden layers (1)"
-    )
-    game.add_argument("--nz", metavar="N", type=whole(1, 65536), help="size of the code z")
-    game.add_argument(
-        "--init-std", metavar="X", type=number(0, 10, above=True), help="of initial weights (0.01; mixture 0.02)"
-    )
+    _number(game, "width", "X", "factor on the maps of hidden layers (1)")
+    _number(game, "nz", "N", "size of the code z")
+    _number(game, "init-std", "X", "of initial weights (0.01; mixture 0.02)")
 
     machine = cli.add_argument_group("machine")
-    machine.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default auto")
-    machine.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="default fp32; the CPU knows no other")
+    machine.add_argument("--device", choices=CHOICES["device"], help="default auto")
+    machine.add_argument("--precision", choices=CHOICES["precision"], help="default fp32; the CPU knows no other")
     machine.add_argument(
         "--no-graph", dest="graph", action="store_false", default=None, help="on a GPU: launch kernel by kernel"
     )
-    machine.add_argument("--threads", metavar="N", type=whole(1, 4096), help="CPU threads (default all cores)")
+    _number(machine, "threads", "N", "CPU threads (default all cores)")
 
     run = cli.add_argument_group("run")
     run.add_argument("-o", "--out", metavar="DIR", type=Path, help="run folder (default runs/<number>-<set>)")
@@ -146,10 +128,10 @@ def _parser() -> argparse.ArgumentParser:
         const="auto",
         help="go on from a run folder or checkpoint; auto: the newest run of this set, or --out, or a new run",
     )
-    run.add_argument("--log-every", metavar="N", type=whole(1), help="steps between log lines (10; GPU 100)")
-    run.add_argument("--sample-every", metavar="N", type=whole(1), help="steps between pictures (500; GPU 10000)")
-    run.add_argument("--checkpoint-every", metavar="N", type=whole(1), help="steps between checkpoints (the same)")
-    run.add_argument("--keep", metavar="N", type=whole(1), help="newest checkpoints to keep (3)")
+    _number(run, "log-every", "N", "steps between log lines (10; GPU 100)")
+    _number(run, "sample-every", "N", "steps between pictures (500; GPU 10000)")
+    _number(run, "checkpoint-every", "N", "steps between checkpoints (the same)")
+    _number(run, "keep", "N", "newest checkpoints to keep (3)")
     run.add_argument(
         "--demo",
         action="store_true",

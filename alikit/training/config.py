@@ -12,6 +12,7 @@ from typing import Any
 
 from alikit.data import CLASSED, LABELS
 from alikit.errors import DataError, UsageError
+from alikit.training.allowed import CHOICES, misfit
 
 
 @dataclass(frozen=True)
@@ -232,12 +233,17 @@ def to_json(config: Config) -> dict[str, Any]:
 def from_json(values: dict[str, Any], source: Path) -> Config:
     """The inverse of `to_json`; an option younger than the file takes its default, a VAE's warm-up none: it had none.
 
-    DataError naming the file `source` where the data set or the model is missing, or a field is unknown.
+    DataError naming the file `source` where the data set or the model is missing, a field is unknown, or holds what no
+    option could have put there.
     """
     known, needed = {f.name for f in fields(Config)}, {"dataset", "model"}
     if not isinstance(values, dict) or not needed <= values.keys() <= known:
         odd = sorted((values.keys() - known) | (needed - values.keys())) if isinstance(values, dict) else "everything"
         raise DataError(f"{source}: its configuration does not fit this version of alikit: {odd}")
+    choices = {"dataset": tuple(PRESETS), "game": GAMES, **CHOICES}
+    for field in fields(Config):
+        if field.name in values and (reason := misfit(field, values[field.name], choices)):
+            raise DataError(f"{source}: {field.name}: {reason}")
     return Config(**{"kl_warm_up": 0, **values})
 
 

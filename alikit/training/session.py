@@ -65,11 +65,14 @@ def saved_config(folder: Path) -> Config | None:
     """The configuration in a run folder's config.json; None where the run was stopped before it was written."""
     path = folder / runs.CONFIG
     try:
-        return from_json(json.loads(path.read_text())["options"], path)
+        found = json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(found, dict) or "options" not in found:
+        raise DataError(f'{path}: is no record of a run: it has no "options"')
+    return from_json(found["options"], path)
 
 
 def settle(config: Config) -> tuple[Config, str]:

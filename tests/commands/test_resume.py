@@ -180,6 +180,23 @@ def test_a_finished_run_goes_on_when_it_is_given_more_steps(command, stopped: Pa
     assert [path.name for path in runs.checkpoints(stopped)] == ["checkpoint-00000003.h5", "checkpoint-00000005.h5"]
 
 
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ('{"options": {"dataset": "mixture", "model": "mixture", "lr": -5}}', "lr: a number above 0 to 1 is wanted"),
+        ("[]", 'is no record of a run: it has no "options"'),
+    ],
+)
+def test_a_record_edited_by_hand(record: str, message: str, command) -> None:
+    """Of a run that has no checkpoint yet."""
+    Path("run").mkdir()
+    Path("run/config.json").write_text(record)
+    result = command("train", "mixture", "--resume", "run")
+    assert result.code == 3
+    assert result.error.startswith(f"run/config.json: {message}")
+    assert Path("run/config.json").read_text() == record
+
+
 def test_auto_begins_where_there_is_nothing_to_go_on_with(command) -> None:
     options = ("mixture", "--width", 0.03, "--batch-size", 16, "--threads", 1, "--quiet", "--resume")
     assert command("train", *options, "--steps", 1).code == 0

@@ -7,6 +7,7 @@ from alikit import train
 from alikit.data import SPLITS
 from alikit.errors import DataError, UsageError
 from alikit.models import SPECS
+from alikit.training import allowed
 from alikit.training.config import (
     DEMO,
     FREE,
@@ -146,6 +147,37 @@ def test_json_round_trip() -> None:
 def test_json_of_another_version_is_refused(change, named: str) -> None:
     with pytest.raises(DataError, match=f"^c.h5: its configuration does not fit this version of alikit.*{named}"):
         from_json(change(to_json(PRESETS["svhn"])), Path("c.h5"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "wanted"),
+    [
+        ("batch_size", "eight", "a whole number is wanted, not '\"eight\"'"),
+        ("batch_size", "8", "a whole number is wanted"),
+        ("batch_size", 8.0, "a whole number is wanted, not '8.0'"),
+        ("batch_size", True, "a whole number is wanted, not 'true'"),
+        ("steps", 0, "from 1 up is wanted, not 0"),
+        ("lr", -5, "a number above 0 to 1 is wanted, not -5"),
+        ("lr", float("nan"), "a number above 0 to 1 is wanted, not NaN"),
+        ("lr", None, "a number is wanted, not 'null'"),
+        ("ema", [1], "a number is wanted, not '\\[1\\]'"),
+        ("conditional", 1, "true or false is wanted, not 1"),
+        ("split", 3, "a text is wanted, not 3"),
+        ("dataset", "mnist", 'one of svhn, cifar10, .* is wanted, not "mnist"'),
+        ("game", ["ali"], "one of ali, gan, "),
+        ("precision", "fp8", "one of fp32, tf32, bf16 is wanted"),
+    ],
+)
+def test_values_that_no_option_could_have_put_there(field: str, value: object, wanted: str) -> None:
+    with pytest.raises(DataError, match=f"^c.json: {field}: {wanted}"):
+        from_json(to_json(PRESETS["svhn"]) | {field: value}, Path("c.json"))
+
+
+def test_every_number_of_a_configuration_has_its_range() -> None:
+    numbers = {field.name for field in fields(Config) if field.type.startswith(("int", "float"))}
+    assert numbers == allowed.NUMBERS.keys()
+    for config in PRESETS.values():
+        assert from_json(to_json(config), Path("c.json")) == config
 
 
 def test_an_option_younger_than_the_file_takes_its_default() -> None:
