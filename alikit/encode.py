@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _source(options: argparse.Namespace, model: Any) -> Source:
     from alikit.data import open_dataset
+    from alikit.inference import warn_of_other_data
     from alikit.pictures import list_files, read_files
     from alikit.training.config import data_seed
 
@@ -74,6 +75,8 @@ def _source(options: argparse.Namespace, model: Any) -> Source:
     dataset = open_dataset(
         config.dataset, data=data, split=options.split, size=config.size, seed=data_seed(config), quiet=options.quiet
     )
+    if options.split == config.split:
+        warn_of_other_data(model, dataset, console.warn)
     count = min(options.count or len(dataset), len(dataset))
     names = [f"{dataset.name}/{dataset.split}/{number}" for number in range(count)]
     has_labels = dataset.labels_of([0]) is not None

@@ -260,6 +260,16 @@ def warn_of_other_data(model: Model, dataset: Dataset, warn: Callable[[str], obj
         warn(f"{dataset.source}: not the data that this run was trained on (another SHA-256); name those by --data")
 
 
+def training_data(model: Model, config: Config, warn: Callable[[str], object], quiet: bool = False) -> Dataset:
+    """The split that the model was trained on, opened as `config` has it (the run's own, or with its data elsewhere);
+    `warn` is told where it is another one."""
+    from alikit.training.session import open_training_data
+
+    dataset = open_training_data(config, quiet)
+    warn_of_other_data(model, dataset, warn)
+    return dataset
+
+
 def refuse_conditional(model: Model, run: Path, verb: str) -> None:
     """UsageError for a run whose networks want conditions that a command has no way to name."""
     if model.labels:

@@ -57,10 +57,11 @@ def _parser() -> argparse.ArgumentParser:
 def _inputs(options: argparse.Namespace, model: Any) -> tuple[Any, str]:
     """The images to go between, (2 R, H, W, C) uint8, and what they are."""
     from dataclasses import replace
+    from functools import partial
 
+    from alikit.inference import training_data
     from alikit.pictures import as_uint8, read_pictures
     from alikit.training.feed import held_out
-    from alikit.training.session import open_training_data
 
     if options.images:
         if options.count or options.data:
@@ -68,7 +69,8 @@ def _inputs(options: argparse.Namespace, model: Any) -> tuple[Any, str]:
         x, what = read_pictures(options.images, model.shape[0]), "your pictures"
     else:
         config = replace(model.config, data=options.data or model.config.data)
-        x, what = held_out(config, lambda: open_training_data(config, False), options.count or 8, quiet=False)
+        train = partial(training_data, model, config, console.warn)
+        x, what = held_out(config, train, options.count or 8, quiet=False)
         if not options.count:  # of few there may be an odd number
             x = x[: len(x) // 2 * 2]
     if len(x) % 2:

@@ -55,10 +55,11 @@ def _parser() -> argparse.ArgumentParser:
 def _inputs(options: argparse.Namespace, model: Any) -> tuple[Any, Any, str]:
     """The images to reconstruct, (N, H, W, C), their conditions or None, and what they are."""
     from dataclasses import replace
+    from functools import partial
 
+    from alikit.inference import training_data
     from alikit.pictures import read_pictures
     from alikit.training.feed import held_out_batch
-    from alikit.training.session import open_training_data
 
     named = given.chosen(options, model)
     if options.images:
@@ -68,7 +69,8 @@ def _inputs(options: argparse.Namespace, model: Any) -> tuple[Any, Any, str]:
             raise UsageError(f"{options.run}: is conditional; say by --class or --attributes what your pictures show")
         return read_pictures(options.images, model.shape[0]), named, "your pictures"
     config = replace(model.config, data=options.data or model.config.data)
-    batch, what = held_out_batch(config, lambda: open_training_data(config, False), options.count or 32, quiet=False)
+    train = partial(training_data, model, config, console.warn)
+    batch, what = held_out_batch(config, train, options.count or 32, quiet=False)
     if batch.y is None or named is not None:
         return batch.x, named, what
     return batch.x, batch.y.reshape(len(batch.y), -1), what

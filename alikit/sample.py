@@ -94,16 +94,14 @@ def _with_nearest(options: argparse.Namespace, model: Any, x: Any) -> tuple[Any,
     """
     from dataclasses import replace
 
-    from alikit.inference import warn_of_other_data
+    from alikit.inference import training_data
     from alikit.pictures import as_uint8
     from alikit.scoring.memory import nearest_training_images
     from alikit.training import images
     from alikit.training.feed import held_out
-    from alikit.training.session import open_training_data
 
     config = replace(model.config, data=options.data or model.config.data)
-    train = open_training_data(config, True)
-    warn_of_other_data(model, train, console.warn)
+    train = training_data(model, config, console.warn, quiet=True)
     used = min(config.images or len(train), len(train))
     fresh, what = held_out(config, lambda: train, len(x), quiet=True)
     both = [as_uint8(x), as_uint8(fresh)]

@@ -32,6 +32,19 @@ def test_the_run_s_own(command, pictures: Path, arguments: tuple, monkeypatch: p
         command(*arguments)
 
 
+@pytest.mark.parametrize("arguments", [("reconstruct",), ("interpolate",), ("encode", "--split", "train")])
+def test_other_pictures_than_the_run_s_are_told_of(command, image_run: Path, arguments: tuple) -> None:
+    """Where they stand for what it was trained on: of five pictures one is held out, which is too few to look at."""
+    folder, rng = Path("few"), np.random.default_rng(0)
+    folder.mkdir()
+    for number in range(5):
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / f"{number}.png")
+    verb, *options = arguments
+    result = command(verb, image_run, *options, "--data", folder, "--threads", 1)
+    assert result.code == 0
+    assert "alikit: warning: few (4 of 5 pictures): not the data that this run was trained on" in result.err
+
+
 def test_a_data_folder_is_found_again_from_elsewhere(command, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("here").symlink_to(pictures)
     assert (
