@@ -96,12 +96,26 @@ def fit_square(image: Image.Image, size: int) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode to RGB: what is transparent stands on white, 16-bit grey is scaled, where Pillow would clip it."""
-    if image.mode.startswith("I"):
-        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
+    """Any mode to RGB: what is transparent stands on white; 16-bit and floating-point grey is scaled, which Pillow
+    would clip. ValueError where nobody can tell what its values mean."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_deep_grey(image)).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
     return image.convert("RGB")
+
+
+def _deep_grey(image: Image.Image) -> np.ndarray:
+    """Grey of more than 8 bits as (H, W) uint8."""
+    values = np.asarray(image)
+    low, high = values.min(), values.max()
+    if image.mode == "F":
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"its floating-point values lie in [{low:g}, {high:g}]; wanted are [0, 1]")
+        return np.rint(values * 255).astype(np.uint8)
+    # in 32 bits lie 16-bit values as a rule; up to 255 they could as well be bytes
+    if image.mode == "I" and not (high == low == 0 or (low >= 0 and 255 < high < 65536)):
+        raise ValueError(f"its 32-bit values lie in [{low}, {high}]; wanted are 16 bits, [0, 65535]")
+    return (values >> 8).astype(np.uint8)

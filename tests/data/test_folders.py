@@ -110,6 +110,29 @@ def test_16_bit_grey_is_scaled(form):
     np.testing.assert_array_equal(as_square(encoded(deep, form), 16), RAMP[..., None].repeat(3, 2))
 
 
+@pytest.mark.parametrize("values", [RAMP / np.float32(255), RAMP.astype(np.int32) * 257])
+def test_floating_point_and_32_bit_grey_are_scaled(values):
+    deep = Image.fromarray(values)
+    np.testing.assert_array_equal(as_square(encoded(deep, "TIFF"), 16), RAMP[..., None].repeat(3, 2))
+    assert (as_square(encoded(Image.fromarray(values * 0), "TIFF"), 16) == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "range_of_them"),
+    [
+        (RAMP.astype(np.float32), r"floating-point values lie in \[0, 255\]; wanted are \[0, 1\]"),
+        (RAMP - np.float32(1), r"floating-point values lie in \[-1, 254\]"),
+        (RAMP + np.float32("nan"), r"floating-point values lie in \[nan, nan\]"),
+        (RAMP.astype(np.int32), r"32-bit values lie in \[0, 255\]; wanted are 16 bits"),
+        (RAMP.astype(np.int32) * 2**20, "32-bit values lie in"),
+        (-RAMP.astype(np.int32) * 257, "32-bit values lie in"),
+    ],
+)
+def test_values_of_an_unknown_scale_are_refused(values, range_of_them):
+    with pytest.raises(ValueError, match=range_of_them):
+        as_square(encoded(Image.fromarray(values), "TIFF"), 16)
+
+
 def test_grey_pictures():
     np.testing.assert_array_equal(as_square(encoded(Image.fromarray(RAMP)), 16), RAMP[..., None].repeat(3, 2))
 
