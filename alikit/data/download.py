@@ -4,6 +4,8 @@ What goes wrong most often is no network, and, for CelebA, Google Drive's quota:
 Both end in a DataError of one line that says which URL, where the file belongs, and how to go on without data.
 """
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ def fetch(file: Published, folder: Path, download: bool, report: Report) -> Path
     import pooch
     import requests
 
+    made = [place for place in (folder, *folder.parents) if not os.path.exists(place)]
     report.say(f"downloading {file.url} ({file.size / 1e6:,.0f} MB) to {target}")
     logger = pooch.get_logger()
     level = logger.level
@@ -39,6 +42,9 @@ def fetch(file: Published, folder: Path, download: bool, report: Report) -> Path
         ) from None
     finally:
         logger.setLevel(level)
+        for place in made:  # pooch makes them before it asks the server
+            with contextlib.suppress(OSError):  # they hold the file
+                place.rmdir()
     return target
 
 

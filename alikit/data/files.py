@@ -16,7 +16,7 @@ from typing import NamedTuple
 from alikit.data.reporting import Report
 from alikit.errors import DataError, UsageError
 
-DEMO_HINT = "`python -m alikit.train svhn --demo` needs no data"
+DEMO_HINT = "`python -m alikit.train svhn --demo`, without --data, needs no data"
 
 
 class Published(NamedTuple):
@@ -38,11 +38,15 @@ def user_cache() -> Path:
 
 
 def data_folder(data: str | Path | None) -> Path:
-    """`--data`, else $ALIKIT_DATA, else the user's cache folder. UsageError where that is a file."""
-    chosen = data or os.environ.get("ALIKIT_DATA")
+    """`--data`, else $ALIKIT_DATA, else the user's cache folder. UsageError where that is a file, or no folder is
+    meant."""
+    variable = os.environ.get("ALIKIT_DATA")
+    if not data and variable == "synthetic":  # which data a run sees is not for a forgotten variable to say
+        raise UsageError("ALIKIT_DATA=synthetic: it names a folder (./synthetic is one); --data synthetic draws digits")
+    chosen = data or variable
     folder = Path(chosen).expanduser() if chosen else user_cache()
     if os.path.exists(folder) and not os.path.isdir(folder):
-        raise UsageError(f"--data: {folder} is not a folder")
+        raise UsageError(f"{'--data' if data else 'ALIKIT_DATA'}: {folder} is not a folder")
     return folder
 
 

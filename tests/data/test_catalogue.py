@@ -59,6 +59,17 @@ def test_where_data_is_looked_for(tmp_path, svhn_file, private_cache, monkeypatc
     np.testing.assert_array_equal(open_dataset("svhn").array, in_cache)
 
 
+def test_the_variable_names_a_folder(monkeypatch):
+    for value, reason in (
+        ("synthetic", "names a folder .*--data synthetic draws"),
+        (__file__, "^ALIKIT_DATA: .* not a"),
+    ):
+        monkeypatch.setenv("ALIKIT_DATA", value)
+        with pytest.raises(UsageError, match=reason):
+            open_dataset("svhn", download=False)
+    assert open_dataset("svhn", data="synthetic").source.startswith("drawn")
+
+
 def test_batches_by_index(rng):
     images = rng.integers(0, 256, (5, 4, 4, 3), np.uint8)
     dataset = Dataset(

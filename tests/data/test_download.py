@@ -70,10 +70,13 @@ def test_a_download_lands_in_its_place(tmp_path, published, capsys):
 )
 def test_a_bad_answer_leaves_nothing(tmp_path, published, page, reason):
     with pytest.raises(DataError, match=reason) as caught:
-        fetch(published(page), tmp_path / "set", True, Report(quiet=True))
+        fetch(published(page), tmp_path / "mistyped" / "set", True, Report(quiet=True))
     assert published(page).url in str(caught.value)
     assert "--demo" in str(caught.value)
-    assert list((tmp_path / "set").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(DataError, match=reason):
+        fetch(published(page), tmp_path, True, Report(quiet=True))
+    assert tmp_path.exists()  # which was there before
 
 
 @pytest.mark.parametrize("name", ["svhn", "cifar10", "celeba"])
@@ -86,7 +89,7 @@ def test_without_network_one_line_says_all(tmp_path, name, download):
     assert text.startswith(f"{tmp_path / name / file} is missing")
     assert ("no connection" if download else "downloads are switched off") in text
     assert "http" in text
-    assert "`python -m alikit.train svhn --demo` needs no data" in text
+    assert "`python -m alikit.train svhn --demo`, without --data, needs no data" in text
     assert "\n" not in text
     assert caught.value.exit_code == 3
 
