@@ -114,14 +114,17 @@ def start(
 
     folder   of the run to write into, None for a new one;  saved: the checkpoint to go on from, None to begin
 
-    UsageError where the checkpoint was trained on other data.
+    UsageError where the checkpoint was trained on other data, or is of a later step than the run's last.
     """
     if config.conditional:
         conditions.check(dataset)
+    step = 0 if saved is None else saved.step
     labelled = labels.labelled_feed(config, dataset)
     feed = Feed(
         dataset, config.batch_size, config.seed, config.images, conditions=config.conditional, labelled=labelled
     )
+    total = total_steps(config, feed.order.n)
+    _check_length(total, step)
     trainer = state.build_trainer(config)
     trainer.reference, trainer.reference_y = feed.mean_images(), feed.mean_conditions()
     if saved is None and config.game in ON_DECODER:
@@ -138,9 +141,6 @@ def start(
     batch, held = held_out_batch(config, lambda: dataset, POINTS if means is not None else HELD_OUT, quiet)
     wanted = conditions.shown(config.dataset, batch.y, SAMPLES) if config.conditional else None
     exam = labels.open_exam(config, quiet)
-    step, total = 0 if saved is None else saved.step, total_steps(config, feed.order.n)
-    if total < step:
-        raise UsageError(f"--steps, --epochs: {total:,} steps in all, and the run has {step:,} already")
     is_continued = folder is not None and any((folder / name).exists() for name in (runs.CONFIG, runs.METRICS))
     folder = make_folder(folder, config)
     monitor = Monitor(trainer, batch, folder, means, std, wanted)
@@ -148,6 +148,13 @@ def start(
     run = Run(folder, config, trainer, feed, make_stepper(config, trainer, feed), monitor, total, step, is_continued)
     runs.write_json(folder / runs.CONFIG, record(run, held))
     return run, held
+
+
+def _check_length(total: int, step: int) -> None:
+    if total < step:
+        raise UsageError(
+            f"--resume: the end would be step {total:,} (--steps, --epochs); the run is at step {step:,} already"
+        )
 
 
 def make_stepper(config: Config, trainer: Trainer, feed: Feed) -> Stepper:

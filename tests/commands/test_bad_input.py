@@ -194,7 +194,10 @@ def test_a_run_shorter_than_it_is_already(command, point_run: Path, tmp_path: Pa
     shutil.copytree(point_run, folder)
     before = (folder / "config.json").read_bytes()
     result = command("train", "mixture", "--resume", folder, "--steps", "1")
-    assert (result.code, result.error) == (2, "--steps, --epochs: 1 steps in all, and the run has 3 already")
+    assert (result.code, result.error) == (
+        2,
+        "--resume: the end would be step 1 (--steps, --epochs); the run is at step 3 already",
+    )
     assert (folder / "config.json").read_bytes() == before
 
 
