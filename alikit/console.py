@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import math
 import os
@@ -66,8 +65,12 @@ def fall_silent(error: OSError, stream: TextIO | None = None) -> None:
     unless the reader has left."""
     if not isinstance(error, BrokenPipeError):
         warn(f"stdout: {error.strerror or error}; nothing more is told there")
+    _lead_nowhere(stream or sys.stdout)
+
+
+def _lead_nowhere(stream: TextIO) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, (stream or sys.stdout).fileno())
+    os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
@@ -78,8 +81,10 @@ def warn(text: str) -> None:
 
 def complain(text: str) -> None:
     """A line about something that went wrong, or that takes its time, on stderr."""
-    with contextlib.suppress(OSError):  # there is no other place to say it
+    try:
         print(f"alikit: {text}", file=sys.stderr, flush=True)
+    except OSError:  # there is no other place to say it
+        _lead_nowhere(sys.stderr)
 
 
 def follow(items: Iterable[Item], total: int, what: str, quiet: bool = False) -> Iterator[Item]:
