@@ -76,6 +76,18 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"{names}: {'for scores, not with --svm' if options.svm else 'goes with --svm'}")
 
 
+def _check_svm(options: argparse.Namespace, model: Model) -> None:
+    """UsageError before any data are read, for those without classes and for features that the run has not."""
+    from alikit.training.config import CLASSES
+
+    name = model.config.dataset
+    if name not in CLASSES:
+        raise UsageError(f"--svm needs classes, as {' and '.join(CLASSES)} have; {name} has none")
+    if options.svm % CLASSES[name]:
+        raise UsageError(f"--svm {options.svm}: a multiple of the {CLASSES[name]} classes is wanted")
+    _kinds(options, model)
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     from alikit import backend, inference
     from alikit.data import judging_split, open_dataset
@@ -91,6 +103,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     inference.refuse_conditional(model, options.run, "evaluate")
     if model.config.dataset == "mixture":
         raise UsageError("evaluate measures images; a mixture run counts its modes as it trains (metrics.jsonl)")
+    if options.svm:
+        _check_svm(options, model)
     options.out = options.out or (options.run if options.run.is_dir() else options.run.parent)
     config = replace(model.config, data=options.data or model.config.data)
     splits = (config.split, judging_split(config.dataset, config.split))

@@ -62,6 +62,8 @@ def _sample(options: argparse.Namespace) -> int:
     points = model.config.dataset == "mixture"
     if points and options.nearest:
         raise UsageError("--nearest shows images; the mixture has points")
+    if points and options.columns:
+        raise UsageError("--columns: of a sheet of images; the mixture's points are one picture")
     count, columns, about = options.count or (10_000 if points else 32 if options.nearest else 64), options.columns, ""
     if given.wants_sheet(options):
         x, columns, about = given.sheet(options, model, options.count)

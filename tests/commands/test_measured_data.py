@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import alikit
 from alikit import evaluate
 from alikit.errors import AlikitError
+from alikit.training import state
 from alikit.training.config import PRESETS
 from tests.commands.conftest import NARROW_IMAGES
 
@@ -43,6 +45,32 @@ def test_other_pictures_than_the_run_s_are_told_of(command, image_run: Path, arg
     result = command(verb, image_run, *options, "--data", folder, "--threads", 1)
     assert result.code == 0
     assert "alikit: warning: few (4 of 5 pictures): not the data that this run was trained on" in result.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "message"),
+    [
+        ({}, ("10",), "--svm needs classes, as svhn and cifar10 have; folder has none"),
+        ({"dataset": "svhn"}, ("15",), "--svm 15: a multiple of the 10 classes is wanted"),
+        (
+            {"dataset": "svhn", "game": "gan"},
+            ("10", "--features", "encoder"),
+            "--features encoder: this run has pixels",
+        ),
+    ],
+)
+def test_what_svms_cannot_work_with(
+    command, image_run: Path, changes: dict, arguments: tuple, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said before any data are read."""
+    trained = alikit.load(image_run)
+    config = replace(trained.config, **changes)
+    model = alikit.inference.Model(state.build_model(config), config, 3, False)
+    monkeypatch.setattr("alikit.inference.load", lambda *_: model)
+    monkeypatch.setattr("alikit.data.open_dataset", lambda *_, **__: pytest.fail("opened"))
+    result = command("evaluate", image_run, "--svm", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.error.startswith(message)
 
 
 def test_a_data_folder_is_found_again_from_elsewhere(command, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,12 @@ def test_points(command, point_run: Path) -> None:
     assert picture.std() > 0
 
 
+def test_points_stand_in_no_columns(command, point_run: Path) -> None:
+    result = command("sample", point_run, "--columns", 3)
+    assert (result.code, Path("samples.png").exists()) == (2, False)
+    assert result.error == "--columns: of a sheet of images; the mixture's points are one picture"
+
+
 def test_a_newer_sheet_replaces_the_old_one(command, image_run: Path) -> None:
     Path("samples.png").write_bytes(b"old")
     assert command("sample", image_run, "--count", 1, "--threads", 1).code == 0
