@@ -41,7 +41,8 @@ class Model:
     """Encoder and decoder of a run.
 
     config   of the run;  step: training steps behind it;  averaged: whether the weights are the run's moving average
-    shape    (H, W, C) of an input;  nz: size of a code
+    shape    (H, W, C) of an input, (1, 1, 2) for a point of the mixture, of which (N, 2) are taken too;  nz: size of a
+             code
     labels   names of the classes or attributes that a conditional run is given, else none
     data_checksum   of what it was trained on, "" where that is unknown
     """
@@ -200,12 +201,14 @@ class Model:
 
     def _input(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)
+        if x.shape[1:] == self.shape[2:] and self.shape[:2] == (1, 1):  # points as their data set gives them
+            x = x[:, None, None]
         if x.shape[1:] != self.shape:
-            raise ValueError(f"encode: x is {x.shape}, wanted (N, {', '.join(map(str, self.shape))})")
+            raise ValueError(f"x: is {x.shape}, wanted (N, {', '.join(map(str, self.shape))})")
         if x.dtype == np.uint8:
             return x.astype(np.float32) / 255
         if self.shape[2] == 3 and x.size and not (x.min() >= 0 and x.max() <= 1):
-            raise ValueError(f"encode: x lies in [{x.min():g}, {x.max():g}], wanted uint8, or floats in [0, 1]")
+            raise ValueError(f"x: lies in [{x.min():g}, {x.max():g}], wanted uint8, or floats in [0, 1]")
         return np.ascontiguousarray(x, np.float32)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import alikit
 from alikit.autograd import Tensor
-from alikit.data import Dataset
+from alikit.data import Dataset, open_dataset
 from alikit.errors import DataError
 from alikit.inference import Model, between, warn_of_other_data
 from alikit.models import SPECS
@@ -122,7 +122,7 @@ def test_no_rows_at_all(model: Model) -> None:
 @pytest.mark.parametrize("shape", [(7, 32, 32), (32, 32, 3), (2, 32, 32, 1), (2, 3, 32, 32), (2, 64, 64, 3), ()])
 def test_images_of_another_shape(shape: tuple[int, ...], model: Model) -> None:
     for method in (model.encode, model.posterior, model.reconstruct):
-        with pytest.raises(ValueError, match=r"encode: x is \(.*, wanted \(N, 32, 32, 3\)"):
+        with pytest.raises(ValueError, match=r"^x: is \(.*, wanted \(N, 32, 32, 3\)"):
             method(np.zeros(shape))
 
 
@@ -253,6 +253,18 @@ def test_maxout_and_no_batch_norm_have_features_too(stream) -> None:
         y = layer(y, Pass())
     found = model.discriminator_features(x)
     np.testing.assert_array_equal(found[:, -y.data[0].size :], y.data.reshape(3, -1))
+
+
+def test_points_are_taken_as_their_data_set_gives_them() -> None:
+    model, points = Model(state.build_model(POINTS), POINTS, 0, False), open_dataset("mixture").take(range(5))
+    images = points.reshape(5, 1, 1, 2)
+    np.testing.assert_array_equal(model.encode(points, 3), model.encode(images, 3))
+    np.testing.assert_array_equal(model.reconstruct(points), model.reconstruct(images))
+    found = model.interpolate(points[:2], points[2:4], 3)
+    np.testing.assert_array_equal(found, model.interpolate(images[:2], images[2:4], 3))
+    assert found.shape == (2, 3, 1, 1, 2)
+    with pytest.raises(ValueError, match=r"^x: is \(5, 3\), wanted \(N, 1, 1, 2\)"):
+        model.encode(np.zeros((5, 3)))
 
 
 def test_who_has_no_features_says_so(x: np.ndarray) -> None:

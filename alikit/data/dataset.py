@@ -54,7 +54,8 @@ class Dataset:
         return None if isinstance(self.images, np.memmap) else self.images
 
     def take(self, indices: ArrayLike) -> np.ndarray:
-        """A batch: (B, H, W, 3) uint8, a copy; the mixture: (B, 2) float32. IndexError outside 0..N-1."""
+        """A batch: (B, H, W, 3) uint8, a copy; the mixture: (B, 2) float32. IndexError outside 0..N-1,
+        TypeError for what is no integer (a mask: np.flatnonzero makes indices of it)."""
         return np.take(np.asarray(self.images), self._checked(indices), axis=0)
 
     def labels_of(self, indices: ArrayLike) -> np.ndarray | None:
@@ -64,6 +65,8 @@ class Dataset:
     def _checked(self, indices: ArrayLike) -> np.ndarray:
         """Indices as an array, none of them negative: counted from the end they would hide an error of the caller."""
         found = np.asarray(indices)
+        if found.size and found.dtype.kind not in "iu":
+            raise TypeError(f"{self.name} {self.split}: indices are {found.dtype}, wanted integers")
         if found.size and not 0 <= found.min() <= found.max() < len(self):
             raise IndexError(f"{self.name} {self.split}: index {found.min()}..{found.max()} outside 0..{len(self) - 1}")
         return found.astype(np.int64, copy=False)

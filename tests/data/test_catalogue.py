@@ -83,6 +83,11 @@ def test_batches_by_index(rng):
     assert dataset.labels_of([3]).tolist() == [3]
     assert dataset.take([]).shape == (0, 4, 4, 3)
     assert repr(dataset) == "<n s: 5 of (4, 4, 3), from here>"
+    for odd in ([0.5], [True, False, False, True, True], ["1"]):
+        with pytest.raises(TypeError, match=r"n s: indices are .*, wanted integers"):
+            dataset.take(odd)
+        with pytest.raises(TypeError, match="wanted integers"):
+            dataset.labels_of(odd)
     for index in (-1, 5):
         with pytest.raises(IndexError, match=r"outside 0\.\.4"):
             dataset.take([0, index])
