@@ -187,6 +187,7 @@ def _what_to_run(options: argparse.Namespace) -> tuple[Path | None, Saved | None
         return folder or options.out, None, replace(settings, threads=threads)
     demo = config.demo_settings(options.set, overrides) if options.demo else {}
     demo = {name: value for name, value in demo.items() if name not in config.FREE}  # its length is the run's own
+    earlier = session.with_decoder_at(options.decoder, earlier, folder, saved)
     settings = config.continued(earlier, {**demo, **overrides, "dataset": options.set})
     # other sums in another order: a run goes on byte for byte only with as many threads as it had
     settings = replace(settings, threads=options.threads or earlier.threads)

@@ -78,9 +78,17 @@ def verify(path: Path | str) -> None:
     _verified(Path(path))
 
 
+def digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 (hex) over names, shapes, dtypes and bytes, whatever the order of the mapping."""
+    found = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        found.update(f"{name} {array.shape} {array.dtype}\n".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
 def _header(body: memoryview) -> bytes:
-    digest = hashlib.sha256(body).hexdigest()
-    lines = f"alikit checkpoint {FORMAT}\nbytes {len(body)}\nsha256 {digest}\n"
+    lines = f"alikit checkpoint {FORMAT}\nbytes {len(body)}\nsha256 {hashlib.sha256(body).hexdigest()}\n"
     return lines.encode().ljust(_BLOCK, b"\0")
 
 

@@ -47,11 +47,7 @@ RECIPE = Recipe()
 
 def weights_hash(network: Module) -> str:
     """SHA-256 (hex) over names, shapes and bytes of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, array in sorted(network.state().items()):
-        digest.update(f"{name} {array.shape} {array.dtype}\n".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    return checkpoint.digest(network.state())
 
 
 def key(dataset: Dataset, images: int, recipe: Recipe = RECIPE) -> str:

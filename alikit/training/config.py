@@ -248,23 +248,17 @@ def from_json(values: dict[str, Any], source: Path) -> Config:
 
 
 def continued(saved: Config, overrides: dict[str, Any]) -> Config:
-    """The configuration of a run that goes on from a checkpoint: the saved one with what the user gave. The run whose
-    decoder it took may have been moved.
+    """The configuration of a run that goes on from a checkpoint: the saved one with what the user gave.
 
     UsageError listing every difference that would change the run's numbers.
     """
     differences = [
         f"{name} is {value!r}, the checkpoint has {getattr(saved, name)!r}"
         for name, value in overrides.items()
-        if name not in FREE and value != getattr(saved, name) and not _moved(name, value, getattr(saved, name))
+        if name not in FREE and value != getattr(saved, name)
     ]
     if differences:
         raise UsageError("--resume: another configuration than the checkpoint's: " + "; ".join(differences))
     if "epochs" in overrides and "steps" not in overrides:
         overrides = {**overrides, "steps": None}
     return replace(saved, **overrides)
-
-
-def _moved(option: str, now: Any, before: Any) -> bool:
-    """Whether both name a run whose decoder is taken, by folders of one name."""
-    return option == "decoder" and None not in (now, before) and Path(now).name == Path(before).name

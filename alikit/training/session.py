@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from alikit.training.step import Trainer
 from alikit.training.stepper import DeviceStepper, HostStepper, Stepper
 
 ROOT = Path("runs")
+DECODER_HASH = "decoder_sha256"  # in config.json
 
 
 def resume_point(resume: str, out: Path | None, label: str) -> tuple[Path | None, Path | None]:
@@ -73,6 +75,24 @@ def saved_config(folder: Path) -> Config | None:
     if not isinstance(found, dict) or "options" not in found:
         raise DataError(f'{path}: is no record of a run: it has no "options"')
     return from_json(found["options"], path)
+
+
+def with_decoder_at(place: str | None, earlier: Config, folder: Path | None, saved: state.Saved | None) -> Config:
+    """The configuration of a run that goes on, with `place` as its decoder's run where that was moved: where another
+    place than the run's holds the decoder that it took, which its checkpoint has, or of which config.json has the hash.
+
+    DataError where there is no decoder at `place`.
+    """
+    if place is None or earlier.decoder in (None, place):
+        return earlier
+    donor = state.read(runs.find_checkpoint(place, warn=console.warn))
+    own: str | None = None
+    if saved is not None:
+        own = state.decoder_hash(state.section(saved.arrays, "model"))
+    elif folder is not None:
+        own = json.loads((folder / runs.CONFIG).read_text()).get(DECODER_HASH)
+    same = state.decoder_hash(state.weights(donor)[0]) == own
+    return replace(earlier, decoder=place) if same else earlier
 
 
 def settle(config: Config) -> tuple[Config, str]:
@@ -194,7 +214,8 @@ def make_folder(folder: Path | None, config: Config) -> Path:
 def record(run: Run, held: str) -> dict[str, Any]:
     """config.json: the options, resolved, and what else decides the numbers."""
     libraries = {name: _version(name) for name in ("numpy", "h5py", "pillow", "scipy")}
-    dataset = run.feed.dataset
+    dataset, model = run.feed.dataset, run.trainer.model
+    decoder = {DECODER_HASH: state.decoder_hash(model.state())} if run.config.game in ON_DECODER else {}
     return {
         "options": to_json(run.config),
         "total_steps": run.total_steps,
@@ -205,7 +226,8 @@ def record(run: Run, held: str) -> dict[str, Any]:
             "sha256": dataset.checksum,
             "held_out": held,
         },
-        "parameters": sum(p.data.size for p in run.trainer.model.parameters()),
+        "parameters": sum(p.data.size for p in model.parameters()),
+        **decoder,
         "versions": {"alikit": alikit.__version__, "python": platform.python_version(), **libraries},
         "machine": {"processor": platform.processor() or platform.machine(), "system": platform.system()},
     }

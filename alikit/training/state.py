@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -170,9 +170,18 @@ def adopt_decoder(model: Generative, saved: Saved) -> None:
     """Copies the decoder of another run, as it should be looked at; DataError where it is another network."""
     state, _ = weights(saved)
     try:
-        model.decoder.load_state({k[8:]: v for k, v in state.items() if k.startswith("decoder.")})
+        model.decoder.load_state(_decoder(state))
     except ValueError as error:
         raise DataError(f"{saved.path}: does not hold the decoder of this model ({error})") from None
+
+
+def decoder_hash(state: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of the decoder in a model's state: `Module.state()`, or a checkpoint's `weights`."""
+    return checkpoint.digest({name: to_numpy(array) for name, array in _decoder(state).items()})
+
+
+def _decoder(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {k[8:]: v for k, v in state.items() if k.startswith("decoder.")}
 
 
 def section(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:

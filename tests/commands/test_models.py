@@ -114,6 +114,42 @@ def test_what_does_not_fit(
         assert not Path("run").exists()
 
 
+@pytest.fixture
+def on_gan(command) -> Path:
+    """A run for the GAN `a/gan`, of two steps; `b/gan` is another GAN."""
+    for seed, name in enumerate("ab"):
+        command("train", *POINTS, "--model", "gan", "--steps", 1, "--seed", seed, "--ema", 0.5, "--out", f"{name}/gan")
+    options = ("--model", "posthoc", "--decoder", "a/gan", "--ema", 0.5)
+    assert command("train", *POINTS, *options, "--steps", 2, "--out", "run").code == 0
+    return Path("run")
+
+
+@pytest.mark.parametrize("begun", ["with a checkpoint", "without one"])
+def test_a_moved_gan_is_known_by_its_decoder(begun: str, on_gan: Path, command) -> None:
+    if begun == "without one":
+        (on_gan / "checkpoint-00000002.h5").unlink()
+    again = ("train", *POINTS, "--model", "posthoc", "--steps", 3, "--resume", on_gan, "--decoder")
+    refused = command(*again, "b/gan")
+    assert (refused.code, "decoder is 'b/gan', the checkpoint has 'a/gan'" in refused.error) == (2, True)
+    assert command(*again, "nowhere/gan").code == 3
+    Path("a").rename("moved")
+    assert command(*again, "moved/gan").code == 0
+    assert json.loads((on_gan / "config.json").read_text())["options"]["decoder"] == "moved/gan"
+    z = np.random.default_rng(1).standard_normal((4, 2))
+    np.testing.assert_array_equal(alikit.load(on_gan).decode(z), alikit.load("moved/gan").decode(z))
+
+
+def test_of_a_run_without_checkpoint_and_hash_nothing_is_known(on_gan: Path, command) -> None:
+    """Begun by an older version."""
+    (on_gan / "checkpoint-00000002.h5").unlink()
+    record = json.loads((on_gan / "config.json").read_text())
+    del record["decoder_sha256"]
+    (on_gan / "config.json").write_text(json.dumps(record))
+    Path("a").rename("moved")
+    refused = command("train", *POINTS, "--model", "posthoc", "--resume", on_gan, "--decoder", "moved/gan")
+    assert (refused.code, "decoder is 'moved/gan', the checkpoint has 'a/gan'" in refused.error) == (2, True)
+
+
 def test_a_run_goes_on_as_what_it_is(command) -> None:
     command("train", *POINTS, "--model", "gan", "--steps", 1, "--out", "run")
     result = command("train", *POINTS, "--model", "vae", "--steps", 2, "--resume", "run")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,6 +92,19 @@ def test_finished_runs_are_not_run_again(study: Path, command) -> None:
         assert (shown.code, shown.err) == (0, "")
         assert shown.out.startswith("# The 25 Gaussians\n")
         assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.parametrize("begun", ["with a checkpoint", "without one"])
+def test_a_moved_study_goes_on(begun: str, study: Path, command) -> None:
+    name, moved = "posthoc-00-s0-on-gan-00-s0", Path("moved/study")
+    shutil.copytree(study, moved)
+    (moved / f"results/{name}.json").unlink()
+    if begun == "without one":
+        (moved / f"runs/{name}/checkpoint-00000004.h5").unlink()
+    options = (*NARROW, "--configs", 1, "--models", "gan,posthoc", "--steps", 4, "--jobs", 1, "--quiet")
+    done = command(STUDY, *options, "--out", moved)
+    assert (done.code, done.err) == (0, "")
+    assert result(moved, name)["numbers"] == result(study, name)["numbers"]
 
 
 def test_a_killed_study_goes_on_from_its_checkpoints(environment: dict[str, str], tmp_path: Path, command) -> None:

@@ -187,14 +187,6 @@ def test_an_option_younger_than_the_file_takes_its_default() -> None:
     assert from_json(values, Path("c.h5")) == replace(PRESETS["mixture"], kl_warm_up=0)
 
 
-def test_the_run_whose_decoder_was_taken_may_have_been_moved() -> None:
-    saved = replace(PRESETS["mixture"], game="posthoc", decoder="study/runs/gan-00")
-    assert continued(saved, {"decoder": "/elsewhere/gan-00"}).decoder == "/elsewhere/gan-00"
-    for taken, other in ((saved, "study/runs/gan-01"), (replace(saved, decoder=None), "gan-00")):
-        with pytest.raises(UsageError, match=f"decoder is '{other}', the checkpoint has"):
-            continued(taken, {"decoder": other})
-
-
 def test_a_resumed_run_may_go_on_longer_elsewhere_and_on_another_device() -> None:
     saved = replace(PRESETS["svhn"], steps=500, device="cuda", data="/old")
     config = continued(saved, {"steps": 900, "device": "cpu", "data": "/new", "keep": 9, "lr": saved.lr})
