@@ -24,36 +24,35 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", 
 def list_pictures(root: Path) -> list[str]:
     """The picture files under `root` by suffix, hidden ones left out: names relative to it, `/` between, sorted.
 
-    Links to folders are followed once all folders have been seen, and into no folder twice: no picture has two names,
-    one of which might be held out. DataError for a folder that cannot be read.
+    Links to folders are followed, but none to above `root`, and no folder is entered twice: what lies below `root` has
+    its own name, any other folder that of the first link to it. DataError for a folder that cannot be read.
     """
-    found: list[str] = []
-    seen: set[str] = set()
-    ahead = [str(root)]
-    while ahead:
-        ahead += _list_folders(ahead.pop(0), root, seen, found)
-    return sorted(found)
-
-
-def _list_folders(top: str, root: Path, seen: set[str], found: list[str]) -> list[str]:
-    """Adds the pictures of a folder and of those in it; returns the links to folders among them."""
 
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror})")
 
-    links: list[str] = []
-    for folder, inner, names in os.walk(top, onerror=refuse):
-        real = os.path.realpath(folder)
-        if real in seen:
-            inner.clear()
-            continue
-        seen.add(real)
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        links += [path for name in inner if os.path.islink(path := os.path.join(folder, name))]
-        wanted = [name for name in names if name.lower().endswith(_SUFFIXES) and not name.startswith(".")]
-        within = os.path.relpath(folder, root).replace(os.sep, "/")
-        found += wanted if within == "." else [f"{within}/{name}" for name in wanted]
-    return links
+    found: list[str] = []
+    seen = {_identity(above) for above in Path(os.path.realpath(root)).parents}
+    links = [os.fspath(root)]
+    while links:  # first `root`, then what links in it lead to, what links in that lead to, ...
+        starts, links = sorted(links), []
+        for folder, inner, names in (step for start in starts for step in os.walk(start, onerror=refuse)):
+            if (here := _identity(folder)) in seen:
+                inner.clear()
+                continue
+            seen.add(here)
+            inner[:] = sorted(name for name in inner if not name.startswith("."))
+            links += [path for name in inner if os.path.islink(path := os.path.join(folder, name))]
+            wanted = [name for name in names if name.lower().endswith(_SUFFIXES) and not name.startswith(".")]
+            within = os.path.relpath(folder, root).replace(os.sep, "/")
+            found += wanted if within == "." else [f"{within}/{name}" for name in wanted]
+    return sorted(found)
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    """The same for all names of a folder."""
+    about = os.stat(folder)
+    return about.st_dev, about.st_ino
 
 
 def decode_blocks(

@@ -240,24 +240,40 @@ def test_linked_folders_are_followed_and_loops_are_not(pictures, tmp_path):
     (root / "inner").mkdir(parents=True)
     (root / "linked").symlink_to(pictures)
     (root / "up").symlink_to(root)
+    (root / "above").symlink_to(tmp_path)
     (root / "inner" / "up").symlink_to(root)
     assert list_pictures(root) == sorted(f"linked/{name}" for name in list_pictures(pictures))
 
 
-def test_no_picture_has_two_names(pictures, tmp_path):
-    """Whether its folder is linked beside itself, from two folders to each other, or from three."""
-    root = tmp_path / "links"
-    wanted = []
-    for name in ("b", "c", "d"):
-        (root / name).mkdir(parents=True)
-        Image.new("RGB", (4, 4)).save(root / name / "0.png")
-        wanted.append(f"{name}/0.png")
-    (root / "a").symlink_to(root / "b")
-    for name in "bcd":
-        for other in set("bcd") - {name}:
-            (root / name / f"to {other}").symlink_to(root / other)
-    (root / "outside").symlink_to(pictures)
-    assert list_pictures(root) == sorted([*wanted, *(f"outside/{name}" for name in list_pictures(pictures))])
+@pytest.fixture
+def two_folders(tmp_path):
+    """`b/one.png` and `c/two.png`: their root."""
+    root = tmp_path / "two"
+    for folder, name in (("b", "one.png"), ("c", "two.png")):
+        (root / folder).mkdir(parents=True)
+        Image.new("RGB", (5, 5)).save(root / folder / name)
+    return root
+
+
+def test_a_folder_linked_from_beside_it_gives_its_pictures_once(two_folders):
+    """Under its own name, wherever that is: the same picture must not be trained on and held out."""
+    (two_folders / "a").symlink_to("b")
+    (two_folders / "d").symlink_to("c")
+    (two_folders / "a0").mkdir()
+    (two_folders / "a0" / "c").symlink_to(two_folders / "c")
+    assert list_pictures(two_folders) == ["b/one.png", "c/two.png"]
+
+
+def test_folders_linked_to_each_other(two_folders):
+    for folder in "bc":
+        for link, target in (("x", "b"), ("y", "c"), ("z", "elsewhere")):
+            (two_folders / folder / link).symlink_to(two_folders / target)
+    elsewhere = two_folders / "elsewhere"
+    elsewhere.symlink_to(two_folders.parent / "outside")
+    (two_folders.parent / "outside").mkdir()
+    (two_folders.parent / "outside" / "three.png").write_bytes((two_folders / "b" / "one.png").read_bytes())
+    (two_folders.parent / "outside" / "back").symlink_to(two_folders / "b")
+    assert list_pictures(two_folders) == ["b/one.png", "b/z/three.png", "c/two.png"]
 
 
 def test_a_folder_that_cannot_be_read_is_not_passed_over(pictures, monkeypatch):
