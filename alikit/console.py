@@ -87,6 +87,11 @@ def complain(text: str) -> None:
         _lead_nowhere(sys.stderr)
 
 
+def counted(count: int, thing: str) -> str:
+    """As in "1 step", "2,000 steps"."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def follow(items: Iterable[Item], total: int, what: str, quiet: bool = False) -> Iterator[Item]:
     """Passes `items` through and shows on stderr how many of `total` are done: a bar on a terminal, else a plain line
     every ten seconds. Nothing with `quiet`, or where there is nothing to do."""

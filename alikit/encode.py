@@ -99,7 +99,9 @@ def _encode(options: argparse.Namespace) -> int:
     source = _source(options, model)
     _write(out, options, model, source)
     if not options.quiet:
-        console.tell(f"{out}: codes of {len(source.names):,} images, {model.nz} dimensions, step {model.step}")
+        console.tell(
+            f"{out}: codes of {console.counted(len(source.names), 'image')}, {model.nz} dimensions, step {model.step}"
+        )
     return 0
 
 

@@ -164,9 +164,17 @@ def _scores(options: argparse.Namespace, model: Model, train: Dataset, held_out:
     found = scores.of_samples(model, network, real, names, draws, options.seed, options.quiet)
     if model.networks.encodes:
         found += scores.of_codes(model, network, real, names[1], options.seed, options.quiet)
-    about |= {"step": model.step, "averaged": model.averaged, "draws": draws, "seed": options.seed}
+    about |= {
+        "run": str(options.run),
+        "step": model.step,
+        "averaged": model.averaged,
+        "draws": draws,
+        "seed": options.seed,
+    }
     about |= {"train_sha256": train.checksum, "held_out_sha256": held_out.checksum}
-    console.tell(f"{draws} sets of samples, seed {options.seed}; +-: population deviation over the sets")
+    console.tell(
+        f"{console.counted(draws, 'set')} of samples, seed {options.seed}; +-: population deviation over the sets"
+    )
     console.tell(report.score_table(found))  # whether or not they can be written
     for score in found:
         records.append(options.out / "scores.jsonl", {**score._asdict(), **about})

@@ -67,14 +67,15 @@ def _inputs(options: argparse.Namespace, model: Any) -> tuple[Any, str]:
         if options.count or options.data:
             raise UsageError("--count and --data choose held-out images; pictures were given")
         x, what = read_pictures(options.images, model.shape[0]), "your pictures"
+        if len(x) % 2:
+            raise UsageError(f"pictures go two by two; there are {len(x)}")
+    elif options.count and options.count % 2:
+        raise UsageError(f"--count {options.count}: images go two by two; an even number is wanted")
     else:
         config = replace(model.config, data=options.data or model.config.data)
         train = partial(training_data, model, config, console.warn)
         x, what = held_out(config, train, options.count or 8, quiet=False)
-        if not options.count:  # of few there may be an odd number
-            x = x[: len(x) // 2 * 2]
-    if len(x) % 2:
-        raise UsageError(f"pictures go two by two; there are {len(x)}")
+        x = x[: len(x) // 2 * 2]  # of few there may be an odd number
     return as_uint8(x), what
 
 
@@ -96,7 +97,8 @@ def _interpolate(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.run}: is a GAN, which has no encoder; train one by --model posthoc --decoder RUN")
     x, what = _inputs(options, model)
     _strip(options, model, x)
-    console.tell(f"{out}: {len(x) // 2} rows of {options.steps} codes ({what}), {options.path}, step {model.step}")
+    rows = console.counted(len(x) // 2, "row")
+    console.tell(f"{out}: {rows} of {options.steps} codes ({what}), {options.path}, step {model.step}")
     if options.animate:
         _animate(options, model, x)
         console.tell(f"{options.animate}: the same as an animation")

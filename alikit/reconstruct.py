@@ -96,7 +96,7 @@ def _reconstruct(options: argparse.Namespace) -> int:
     error = sum(reconstruction_error(x, r) for r in draws) / len(draws)
     many = "" if options.draws == 1 else f", {options.draws} draws of each, standard deviation {_spread(draws):.4f}"
     console.tell(
-        f"{out}: {len(x)} {'images' if many else 'pairs'} ({what}), step {model.step}{many}, "
+        f"{out}: {console.counted(len(x), 'image' if many else 'pair')} ({what}), step {model.step}{many}, "
         f"mean squared error {error:.4f}"
     )
     return 0

@@ -76,7 +76,9 @@ def _sample(options: argparse.Namespace) -> int:
         picture = plots.points_figure(x.reshape(-1, 2)) if points else images.sample_grid(x, columns)
     images.save_png(out, picture)
     weights = "averaged weights" if model.averaged else "weights"
-    console.tell(f"{out}: {count} samples, {weights} of step {model.step}, seed {options.seed}{about}")
+    console.tell(
+        f"{out}: {console.counted(count, 'sample')}, {weights} of step {model.step}, seed {options.seed}{about}"
+    )
     return 0
 
 

@@ -153,15 +153,18 @@ def _train(options: argparse.Namespace) -> int:
     if options.dry_run:
         return _dry_run(config, folder, reason)
     say = (lambda _: None) if options.quiet else console.tell
-    say(f"device: {config.device} ({reason}), {config.threads} threads, {config.precision}{_cpu_note(config, options)}")
+    threads = console.counted(config.threads, "thread")
+    say(f"device: {config.device} ({reason}), {threads}, {config.precision}{_cpu_note(config, options)}")
     dataset = session.open_training_data(config, options.quiet)
     run, held = session.start(config, dataset, folder, saved, options.quiet)
     say(f"data: {run.feed.order.n:,} of {dataset.name} {dataset.split} ({dataset.source}); held out: {held}")
-    say(_beginning(run, saved))
+    if config.images and config.images > len(dataset):
+        console.warn(f"--images {config.images:,}: more than {dataset.name} {dataset.split} has ({len(dataset):,})")
+    say(_beginning(run, saved, options.resume))
     code = loop.train(run, quiet=options.quiet)
     if run.monitor.exam is not None and not code:
         say(_test_error(run, run.monitor.exam))
-    say(f"{'stopped' if code else 'done'} after {run.step} steps: {run.folder}")
+    say(f"{'stopped' if code else 'done'} after {console.counted(run.step, 'step')}: {run.folder}")
     return code
 
 
@@ -213,12 +216,14 @@ def _cpu_note(config: Config, options: argparse.Namespace) -> str:
     return f", elementwise passes {passes}{blas}"
 
 
-def _beginning(run: Run, saved: Saved | None) -> str:
+def _beginning(run: Run, saved: Saved | None, resume: str | None) -> str:
     parameters = sum(p.data.size for p in run.trainer.model.parameters())
-    origin = f"goes on from {saved.path.name}" if saved else "begins again" if run.continued else "begins"
+    begins = "begins (no earlier one to go on with)" if resume else "begins"
+    origin = f"goes on from {saved.path.name}" if saved else "begins again" if run.continued else begins
     if run.step >= run.total_steps:
-        origin = f"has {run.step:,} steps already"
-    return f"run: {run.folder} {origin}; {_label(run.config)}, {parameters:,} parameters, {run.total_steps:,} steps"
+        origin = f"has {console.counted(run.step, 'step')} already"
+    length = console.counted(run.total_steps, "step")
+    return f"run: {run.folder} {origin}; {_label(run.config)}, {parameters:,} parameters, {length}"
 
 
 def _label(config: Config) -> str:

@@ -50,8 +50,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     sheet = options.contact_sheet
-    if sheet and (options.set == "mixture" or sheet.suffix.lower() != ".png"):
-        raise UsageError("--contact-sheet: takes FILE.png, and a set of images")
+    if sheet and options.set == "mixture":
+        raise UsageError("--contact-sheet: shows images; the mixture has points")
+    if sheet and sheet.suffix.lower() != ".png":
+        raise UsageError(f"--contact-sheet {sheet}: a name ending in .png is wanted")
     first = options.split or SPLITS[options.set][0]
     for split in [first] if options.split else [first, held_out_split(options.set, first)]:
         dataset = open_dataset(

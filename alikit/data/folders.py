@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from alikit.console import counted
 from alikit.data import cache, files
 from alikit.data.dataset import Dataset
 from alikit.data.files import DEMO_HINT, data_folder
@@ -51,18 +52,18 @@ def _open(name: str, root: Path, split: str, size: int, report: Report) -> Datas
     names = split_names(pictures, split)
     if not names:
         raise DataError(
-            f"{root}: holds {len(pictures)} pictures, none of them for {split}: at least two are needed, "
+            f"{root}: holds {counted(len(pictures), 'picture')}, none of them for {split}: at least two are needed, "
             "or one each in the subfolders train and val"
         )
     stamp = files.stamp([], listing=files.listing_stamp(root, names), split=split, size=str(size))
 
     def read() -> tuple[str, cache.Content]:
-        report.say(f"reading {len(names):,} pictures of {root}")
+        report.say(f"reading {counted(len(names), 'picture')} of {root}")
         return stamp, cache.Content((len(names), size, size, 3), lambda: _blocks(root, names, size))
 
     # the user's own folder stays as it is: what is prepared goes to the cache folder
     prepared = cache.prepare([files.private_cache_path(root, f"{name}-{split}-{size}")], stamp, read, report)
-    return prepared.as_dataset(name, split, f"{root} ({len(names):,} of {len(pictures):,} pictures)")
+    return prepared.as_dataset(name, split, f"{root} ({len(names):,} of {counted(len(pictures), 'picture')})")
 
 
 def split_names(names: list[str], split: str) -> list[str]:

@@ -107,11 +107,11 @@ def held_out_batch(config: Config, train: Callable[[], Dataset], count: int, qui
             config.dataset, data=config.data, split=split, size=config.size, seed=data_seed(config), quiet=quiet
         )
         line = f"{split}, not trained on"
-        missing = "it holds fewer than two" if len(dataset) < 2 else None
+        missing = "holds fewer than two" if len(dataset) < 2 else None
     except DataError:
-        missing = "it is not at hand"
+        missing = "is not at hand"
     if missing:
-        dataset, line = train(), f"{config.split}: TRAINING data instead of the split {split}: {missing}"
+        dataset, line = train(), f"TRAINING data of {config.split}, as {split} {missing}"
     count = min(count, len(dataset))
     if count < 2:
         raise DataError(f"{dataset.source}: at least two images are needed to look at reconstructions")

@@ -134,10 +134,13 @@ def start(
 
     folder   of the run to write into, None for a new one;  saved: the checkpoint to go on from, None to begin
 
-    UsageError where the checkpoint was trained on other data, or is of a later step than the run's last.
+    DataError where there is but one image, UsageError where the checkpoint was trained on other data, or is of a later
+    step than the run's last.
     """
     if config.conditional:
         conditions.check(dataset)
+    if len(dataset) < 2:
+        raise DataError(f"{dataset.source}: at least two images are needed to train on")
     step = 0 if saved is None else saved.step
     labelled = labels.labelled_feed(config, dataset)
     feed = Feed(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import alikit
 from alikit.errors import DataError
@@ -133,6 +134,15 @@ def test_data_that_are_not_there_and_no_network(name: str, command) -> None:
     assert result.code == 3
     for part in ("is missing and cannot be downloaded", "http", "here/", "python -m alikit.train svhn --demo"):
         assert part in result.error
+
+
+def test_two_pictures_are_too_few_to_train_on(command) -> None:
+    Path("two").mkdir()
+    for name in "ab":
+        Image.new("RGB", (9, 9)).save(f"two/{name}.png")
+    result = command("train", "folder", "--data", "two", "--quiet")
+    assert result.code == 3
+    assert result.error == f"{Path('two').absolute()} (1 of 2 pictures): at least two images are needed to train on"
 
 
 def test_a_batch_larger_than_the_pictures(command, pictures: Path) -> None:

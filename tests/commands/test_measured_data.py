@@ -92,14 +92,22 @@ def test_scores_are_told_where_they_cannot_be_written(command, monkeypatch: pyte
     options = ("--data", folder, "--steps", 1, "--out", "run", "--quiet")
     assert command("train", "folder", *NARROW_IMAGES, *options).code == 0
 
-    def refuse(*_: object) -> None:
+    lines = []
+
+    def refuse(_: Path, line: dict) -> None:
+        lines.append(line)
         raise AlikitError("cannot write there")
 
     monkeypatch.setattr("alikit.scoring.records.append", refuse)
     result = command("evaluate", "run", "--count", 10, "--draws", 1, "--quiet", "--threads", 1)
     assert (result.code, result.error) == (1, "cannot write there")
     assert "Frechet" in result.out
-    assert command("interpolate", "run", "--out", "strip.png").code == 0  # six of the seven, two by two
+    assert (lines[0]["run"], lines[0]["step"], lines[0]["averaged"]) == ("run", 1, False)
+    for count in ((), ("--count", 10)):
+        strip = command("interpolate", "run", "--out", "strip.png", *count)
+        assert strip.out.startswith("strip.png: 3 rows of 12 codes")  # six of the seven, two by two
+    result = command("interpolate", "run", "--count", 3)
+    assert (result.code, result.error) == (2, "--count 3: images go two by two; an even number is wanted")
 
 
 def test_labels_of_a_run_on_extra_are_of_train(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,7 +199,9 @@ def test_a_record_edited_by_hand(record: str, message: str, command) -> None:
 
 def test_auto_begins_where_there_is_nothing_to_go_on_with(command) -> None:
     options = ("mixture", "--width", 0.03, "--batch-size", 16, "--threads", 1, "--quiet", "--resume")
-    assert command("train", *options, "--steps", 1).code == 0
+    begun = command("train", *options[:-2], "--resume", "--steps", 1)
+    assert begun.code == 0
+    assert "run: runs/00000-mixture begins (no earlier one to go on with); mixture, " in begun.out
     assert command("train", *options, "--steps", 2).code == 0
     assert [path.name for path in Path("runs").iterdir()] == ["00000-mixture"]
     steps = [json.loads(line)["step"] for line in Path("runs/00000-mixture/metrics.jsonl").read_text().splitlines()]

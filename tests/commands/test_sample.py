@@ -35,7 +35,7 @@ def test_a_folder_and_its_checkpoint_give_the_same_bytes_and_seeds_differ(comman
 
 def test_points(command, point_run: Path) -> None:
     result = command("sample", point_run, "--out", "points.png", "--threads", 1)
-    assert result == (0, "points.png: 10000 samples, weights of step 3, seed 0\n", "")
+    assert result == (0, "points.png: 10,000 samples, weights of step 3, seed 0\n", "")
     picture = iio.imread("points.png")
     assert picture.ndim == 3
     assert picture.std() > 0

@@ -35,7 +35,7 @@ def test_a_run_on_points(command, working_folder: Path) -> None:
     assert any(name.startswith("coverage_") for name in lines(run)[-1])
     out = result.out.splitlines()
     assert out[0].startswith("device: cpu (")
-    assert ", 1 threads, fp32" in out[0]
+    assert ", 1 thread, fp32" in out[0]
     assert out[1].startswith("data: 100,000 of mixture train (drawn: 25 Gaussians")
     assert out[1].endswith("held out: valid, not trained on")
     parameters = record(run)["parameters"]
@@ -71,6 +71,15 @@ def test_drawn_house_numbers(command) -> None:
 
 def test_quiet_says_nothing(command) -> None:
     assert command("train", *POINTS, "--steps", 1, "--quiet") == (0, "", "")
+
+
+def test_more_images_than_there_are_are_told_of(command) -> None:
+    result = command("train", *POINTS, "--steps", 1, "--images", 100_001)
+    assert (result.code, result.err) == (
+        0,
+        "alikit: warning: --images 100,001: more than mixture train has (100,000)\n",
+    )
+    assert result.out.endswith("done after 1 step: runs/00000-mixture\n")
 
 
 def test_new_runs_are_numbered(command, working_folder: Path) -> None:

@@ -48,8 +48,8 @@ def test_one_split_and_a_contact_sheet(tmp_path, svhn_file, capsys):
         (["svhn", "--data", "{tmp}"], 3, "train_32x32.mat is missing"),
         (["svhn", "--split", "valid"], 2, "--split: svhn has no split"),
         (["folder", "--size", "9"], 2, "--data DIR"),
-        (["mixture", "--contact-sheet", "x.png"], 2, "--contact-sheet"),
-        (["svhn", "--data", "synthetic", "--contact-sheet", "x.jpg"], 2, "--contact-sheet"),
+        (["mixture", "--contact-sheet", "x.png"], 2, "--contact-sheet: shows images; the mixture has points"),
+        (["svhn", "--data", "synthetic", "--contact-sheet", "x.jpg"], 2, "x.jpg: a name ending in .png is wanted"),
         (["svhn", "--data", "synthetic", "--contact-sheet", "{tmp}/no/where.png"], 1, "where.png: cannot be written"),
     ],
 )

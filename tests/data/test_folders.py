@@ -222,11 +222,11 @@ def test_hostile_bytes_never_escape(attempt, data):
     assert found is None or (found.shape, found.dtype) == ((1, 8, 8, 3), np.uint8)
 
 
-@pytest.mark.parametrize("count", [0, 1])
-def test_too_few_pictures(tmp_path, count):
+@pytest.mark.parametrize(("count", "holds"), [(0, "0 pictures"), (1, "1 picture")])
+def test_too_few_pictures(tmp_path, count, holds):
     for i in range(count):
         Image.new("RGB", (5, 5)).save(tmp_path / f"{i}.png")
-    with pytest.raises(DataError, match=f"holds {count} pictures, none of them for train: at least two"):
+    with pytest.raises(DataError, match=f"holds {holds}, none of them for train: at least two"):
         open_split(tmp_path)
 
 

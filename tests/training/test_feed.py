@@ -172,7 +172,7 @@ def test_training_images_stand_in_and_the_line_says_so(images: np.ndarray, tmp_p
 
     monkeypatch.setattr("alikit.training.feed.open_dataset", refuse)
     x, line = held_out(PRESETS["svhn"], lambda: dataset(images), 500, quiet=True)
-    assert line == "train: TRAINING data instead of the split test: it is not at hand"
+    assert line == "TRAINING data of train, as test is not at hand"
     assert x.shape == (23, 4, 5, 3)
 
 
@@ -186,4 +186,4 @@ def test_training_images_stand_in_for_a_single_one_held_out(tmp_path: Path, stre
     train = open_dataset("folder", data=pictures, size=32, quiet=True)
     x, line = held_out(config, lambda: train, 500, quiet=True)
     assert len(x) == 2
-    assert line == "train: TRAINING data instead of the split valid: it holds fewer than two"
+    assert line == "TRAINING data of train, as valid holds fewer than two"
