@@ -10,7 +10,7 @@ from alikit.backend import array_module
 
 
 class InstanceNoise(NamedTuple):
-    """deviation: of the first step's, in the images' unit;  steps: after which there is none left."""
+    """deviation: of the first step's, in the unit of the images or points;  steps: after which there is none left."""
 
     deviation: float
     steps: int
