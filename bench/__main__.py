@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from alikit.console import whole
 from bench import report
 from bench.case import Options
 from bench.cases import CASES
@@ -18,8 +19,8 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     cli = argparse.ArgumentParser("python -m bench", description="Measures alikit beside PyTorch on this machine.")
     cli.add_argument("--cases", default=",".join(CASES), help="some of %(default)s")
-    cli.add_argument("--rounds", type=int, default=15, help="pairs of samples of each figure (%(default)s)")
-    cli.add_argument("--threads", type=int, default=2, help="of both sides (%(default)s)")
+    cli.add_argument("--rounds", type=whole(1), default=15, help="pairs of samples of each figure (%(default)s)")
+    cli.add_argument("--threads", type=whole(1), default=2, help="of both sides (%(default)s)")
     cli.add_argument("--quick", action="store_true", help="tiny shapes and one round: does everything run?")
     cli.add_argument("--no-torch", action="store_true", help="alikit alone, unchecked")
     cli.add_argument("--results", type=Path, help="folder for the rows (bench/results; with --quick none)")
@@ -27,8 +28,6 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     unknown = set(options.cases.split(",")) - CASES.keys()
     if unknown:
         cli.error(f"--cases: unknown {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
-    if options.rounds < 1 or options.threads < 1:
-        cli.error("--rounds and --threads start at 1")
     return options
 
 

@@ -9,12 +9,14 @@ What the numbers do not show: anything about a tree that lacks the case, or whos
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from alikit.console import whole
 from bench.case import Options
 from bench.cases import CASES
 from bench.harness import ROOT, Client, Mismatch, WorkerError, alternate, check, count_for
@@ -24,13 +26,20 @@ from bench.report import spread
 def parse(words: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     cli = argparse.ArgumentParser("python -m bench.trees", description="Times one case of this tree beside another's.")
-    cli.add_argument("python", help="interpreter of an environment in which the other tree is installed")
+    cli.add_argument(
+        "python", type=interpreter, help="interpreter of an environment in which the other tree is installed"
+    )
     cases = [name for name, case in CASES.items() if not case.memory]
     cli.add_argument("--case", choices=cases, default="svhn-step", help="(%(default)s)")
-    cli.add_argument("--rounds", type=int, default=25, help="pairs of samples of each figure (%(default)s)")
-    cli.add_argument("--threads", type=int, default=2, help="of both sides (%(default)s)")
+    cli.add_argument("--rounds", type=whole(1), default=25, help="pairs of samples of each figure (%(default)s)")
+    cli.add_argument("--threads", type=whole(1), default=2, help="of both sides (%(default)s)")
     cli.add_argument("--quick", action="store_true", help="tiny shapes: does it run?")
     return cli.parse_args(words)
+
+
+def interpreter(word: str) -> str:
+    """A path as one that other folders understand, a name as it is. Links stay: an environment's interpreter is one."""
+    return os.path.abspath(word) if os.path.dirname(word) else word
 
 
 def tree_of(python: str) -> Path:
@@ -58,7 +67,7 @@ def compare(asked: argparse.Namespace) -> None:
         check(case, this, other, "the other tree's")
         sides = {"this": this, "other": other}
         for name in names:
-            counts = dict.fromkeys(sides, count_for(other, name, case, options))
+            counts = {side: count_for(client, name, case, options) for side, client in sides.items()}  # warms both
             samples = alternate(sides, name, asked.rounds, counts)
             ratio, cpu = (
                 spread([a / b for a, b in zip(samples["this"][key], samples["other"][key], strict=True)])
