@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from alikit.data import CLASSED, LABELS
+from alikit.data import CLASSED, LABELS, SPLITS
 from alikit.errors import DataError, UsageError
+from alikit.models import SPECS
 from alikit.training.allowed import CHOICES, misfit
 
 
@@ -134,24 +135,32 @@ def resolve(dataset: str, overrides: dict[str, Any], demo: bool = False) -> Conf
         raise UsageError(f"--size: goes with folder, not with {dataset}")
     if dataset == "folder" and "model" not in overrides:
         config = replace(config, model=_folder_model(config.size))
-    if config.conditional:
-        config = _conditional(config, overrides)
-    if config.reconstruction and config.game != "ali":
-        raise UsageError(f"--reconstruction: a term of ALI's loss, not of {config.game}'s")
-    if config.instance_noise and config.game not in ADVERSARIAL:
-        raise UsageError(f"--instance-noise: on the images that D sees; {config.game} has no D")
+    if config.conditional and dataset == "celeba" and "batch_size" not in overrides:
+        config = replace(config, batch_size=128)  # the authors' (method 7)
     if "instance_noise_steps" in overrides and not config.instance_noise:
         raise UsageError("--instance-noise-steps: goes with --instance-noise")
     if "kl_warm_up" in overrides and config.game != "vae":
         raise UsageError(f"--kl-warm-up: goes with --model vae, not with {config.game}")
-    _check_labels(config)
-    if config.ema is not None and not 0 < config.ema <= 1:
-        raise UsageError(f"--ema: a rate in (0, 1] is wanted, not {config.ema}")
+    _check(config)
     if config.game in ON_DECODER and config.decoder is None:
         raise UsageError(f"--model {config.game}: name the run whose decoder it takes by --decoder RUN")
     if config.game not in ON_DECODER and config.decoder is not None:
         raise UsageError(f"--decoder: goes with --model {' or '.join(ON_DECODER)}, not with {config.game}")
     return config
+
+
+def _check(config: Config) -> None:
+    """UsageError where fields contradict each other, whoever set them. The run whose decoder was taken is not asked
+    for: a checkpoint holds the decoder itself."""
+    if config.conditional:
+        _check_conditional(config)
+    if config.reconstruction and config.game != "ali":
+        raise UsageError(f"--reconstruction: a term of ALI's loss, not of {config.game}'s")
+    if config.instance_noise and config.game not in ADVERSARIAL:
+        raise UsageError(f"--instance-noise: on the images that D sees; {config.game} has no D")
+    _check_labels(config)
+    if config.ema is not None and not 0 < config.ema <= 1:
+        raise UsageError(f"--ema: a rate in (0, 1] is wanted, not {config.ema}")
 
 
 def demo_settings(dataset: str, overrides: dict[str, Any]) -> dict[str, Any]:
@@ -165,14 +174,13 @@ def demo_settings(dataset: str, overrides: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in DEMO[dataset].items() if plain or name != "reconstruction"}
 
 
-def _conditional(config: Config, overrides: dict[str, Any]) -> Config:
-    """CelebA's batch is the authors' then (method 7)."""
+def _check_conditional(config: Config) -> None:
+    """UsageError where --conditional does not go with the data set or the game."""
     if config.dataset not in LABELS:
         raise UsageError(f"--conditional: {', '.join(LABELS)} have labels, {config.dataset} has none")
     if config.game != "ali" or config.reconstruction:
         what = f"--model {config.game}" if config.game != "ali" else "--reconstruction"
         raise UsageError(f"--conditional: goes with ALI's own game, not with {what}")
-    return replace(config, batch_size=128) if config.dataset == "celeba" and "batch_size" not in overrides else config
 
 
 def _check_labels(config: Config) -> None:
@@ -233,18 +241,24 @@ def to_json(config: Config) -> dict[str, Any]:
 def from_json(values: dict[str, Any], source: Path) -> Config:
     """The inverse of `to_json`; an option younger than the file takes its default, a VAE's warm-up none: it had none.
 
-    DataError naming the file `source` where the data set or the model is missing, a field is unknown, or holds what no
-    option could have put there.
+    DataError naming the file `source` where the data set or the model is missing, a field is unknown, or fields hold
+    what no options could have put there.
     """
     known, needed = {f.name for f in fields(Config)}, {"dataset", "model"}
     if not isinstance(values, dict) or not needed <= values.keys() <= known:
         odd = sorted((values.keys() - known) | (needed - values.keys())) if isinstance(values, dict) else "everything"
         raise DataError(f"{source}: its configuration does not fit this version of alikit: {odd}")
-    choices = {"dataset": tuple(PRESETS), "game": GAMES, **CHOICES}
+    splits = SPLITS.get(str(values["dataset"]), ())  # of an unknown set none: `dataset` is refused first
+    choices = {"dataset": tuple(PRESETS), "model": tuple(SPECS), "game": GAMES, "split": splits, **CHOICES}
     for field in fields(Config):
         if field.name in values and (reason := misfit(field, values[field.name], choices)):
             raise DataError(f"{source}: {field.name}: {reason}")
-    return Config(**{"kl_warm_up": 0, **values})
+    config = Config(**{"kl_warm_up": 0, **values})
+    try:
+        _check(config)
+    except UsageError as error:
+        raise DataError(f"{source}: {error}") from None
+    return config
 
 
 def continued(saved: Config, overrides: dict[str, Any]) -> Config:

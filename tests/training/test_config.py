@@ -162,7 +162,10 @@ def test_json_of_another_version_is_refused(change, named: str) -> None:
         ("lr", None, "a number is wanted, not 'null'"),
         ("ema", [1], "a number is wanted, not '\\[1\\]'"),
         ("conditional", 1, "true or false is wanted, not 1"),
-        ("split", 3, "a text is wanted, not 3"),
+        ("split", "dev", 'one of train, test, extra is wanted, not "dev"'),
+        ("model", "nonsense", 'one of svhn, cifar10, .* is wanted, not "nonsense"'),
+        ("data", 3, "a text is wanted, not 3"),
+        ("dataset", ["svhn"], "one of svhn, cifar10, "),
         ("dataset", "mnist", 'one of svhn, cifar10, .* is wanted, not "mnist"'),
         ("game", ["ali"], "one of ali, gan, "),
         ("precision", "fp8", "one of fp32, tf32, bf16 is wanted"),
@@ -171,6 +174,23 @@ def test_json_of_another_version_is_refused(change, named: str) -> None:
 def test_values_that_no_option_could_have_put_there(field: str, value: object, wanted: str) -> None:
     with pytest.raises(DataError, match=f"^c.json: {field}: {wanted}"):
         from_json(to_json(PRESETS["svhn"]) | {field: value}, Path("c.json"))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "values", "wanted"),
+    [
+        ("mixture", {"conditional": True}, "--conditional: .* mixture has none"),
+        ("svhn", {"conditional": True, "game": "vae"}, "--conditional: goes with ALI's own game"),
+        ("mixture", {"labels": 5}, "--labels: mixture has no classes"),
+        ("svhn", {"labels": 1001}, "--labels 1001: a multiple of the 10 classes is wanted"),
+        ("svhn", {"labelled_batch": 5}, "--labelled-batch: goes with --labels"),
+        ("svhn", {"game": "gan", "reconstruction": 1.0}, "--reconstruction: a term of ALI's loss"),
+        ("svhn", {"game": "vae", "instance_noise": 0.1}, "--instance-noise: .* vae has no D"),
+    ],
+)
+def test_values_that_no_options_could_have_put_there_together(dataset: str, values: dict, wanted: str) -> None:
+    with pytest.raises(DataError, match=f"^c.json: {wanted}"):
+        from_json(to_json(PRESETS[dataset]) | values, Path("c.json"))
 
 
 def test_every_number_of_a_configuration_has_its_range() -> None:
