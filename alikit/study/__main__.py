@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     cli.add_argument("set", choices=("mixture",), help="the data set")
     plan = cli.add_argument_group("what is run")
     plan.add_argument("--best", action="store_true", help="one stated configuration instead of random ones")
-    plan.add_argument("--configs", metavar="N", type=whole(1, 100), help="random configurations (10; with --best 1)")
+    plan.add_argument("--configs", metavar="N", type=whole(1, 100), help="random configurations (10)")
     plan.add_argument("--seeds", metavar="N", type=whole(1, 1000), help="runs of each configuration (1; with --best 5)")
     plan.add_argument("--models", metavar="A,B", default="ali,gan,inverse,posthoc,vae", help="default all five")
     plan.add_argument("--seed", metavar="N", type=whole(0), help="of data, configurations, first run (0)")
@@ -66,11 +66,15 @@ def _parser() -> argparse.ArgumentParser:
 def _settings(options: argparse.Namespace) -> Settings:
     from alikit.study.plan import BEST, SEARCH
 
+    if options.best and options.configs not in (None, 1):
+        raise UsageError("--configs: of random ones; --best is one stated configuration")
     given = console.given(options, ("steps", "batch_size", "ema", "width", "seed"))
     ranges = {}
     for name, values in console.given(options, ("lr", "beta1", "init_std")).items():
         if not isinstance(values, list) or len(values) > 2 or values[0] > values[-1]:
             raise UsageError(f"--{name.replace('_', '-')}: a value, or a range from low to high, is wanted")
+        if options.best and values[0] < values[-1]:
+            raise UsageError(f"--{name.replace('_', '-')}: --best is one stated configuration: one value is wanted")
         ranges[name] = values[0], values[-1]
     return replace(BEST if options.best else SEARCH, **given, **ranges)  # type: ignore[arg-type]
 

@@ -167,8 +167,9 @@ def test_a_study_is_announced_without_a_trace(command, working_folder: Path) -> 
     assert settings["folder"] == "studies/mixture"
     lines = [line for line in shown.out.splitlines() if line.startswith("python -m alikit.train mixture --model ")]
     assert len(lines) == 10
-    best = command(STUDY, "mixture", "--best", "--dry-run", "--models", "ali")
+    best = command(STUDY, "mixture", "--best", "--dry-run", "--models", "ali", "--lr", "1e-3")
     assert best.out.count("python -m alikit.train mixture --model ali ") == 5
+    assert best.out.count(" --lr 0.001 ") == 5
     assert list(working_folder.iterdir()) == []
 
 
@@ -180,6 +181,16 @@ def test_a_study_is_announced_without_a_trace(command, working_folder: Path) -> 
         (("mixture", "--models", "posthoc"), 2, "--models: inverse and posthoc build on a GAN: add gan"),
         (("mixture", "--lr", "1e-3", "1e-4"), 2, "--lr: a value, or a range from low to high, is wanted"),
         (("mixture", "--beta1", "0.1", "0.2", "0.3"), 2, "--beta1: a value, or a range from low to high, is wanted"),
+        (
+            ("mixture", "--best", "--lr", "1e-4", "1e-3", "--dry-run"),
+            2,
+            "--lr: --best is one stated configuration: one value is wanted",
+        ),
+        (
+            ("mixture", "--best", "--configs", "2", "--dry-run"),
+            2,
+            "--configs: of random ones; --best is one stated configuration",
+        ),
         (("mixture", "--lr", "nan"), 2, "argument --lr: a number above 0 to 1 is wanted, not nan"),
         (("mixture", "--configs", "0"), 2, "argument --configs: from 1 up is wanted, not 0"),
         (("mixture", "--jobs", "0"), 2, "argument --jobs: from 1 up is wanted, not 0"),
