@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # NumPy must not be imported before BLAS is set up
     from alikit.data import Dataset
     from alikit.inference import Model
     from alikit.scoring.svm import Outcome, Protocol
+    from alikit.training.classifier import Origin
 
 KINDS = ("encoder", "pixels", "untrained", "discriminator")
 
@@ -145,14 +146,15 @@ def _used(train: Dataset, model: Model) -> int:
 
 def _scores(options: argparse.Namespace, model: Model, train: Dataset, held_out: Dataset) -> int:
     from alikit.scoring import records, report, scores
-    from alikit.training.classifier import RECIPE, weights_hash
+    from alikit.training.classifier import weights_hash
 
-    network, labelled = _classifier(options, model, train)
+    network, origin, labelled = _classifier(options, model, train)
     real = scores.choose(train, _used(train, model), held_out, options.count or scores.COUNT, options.seed)
     about: dict[str, Any] = {
         "classifier_sha256": weights_hash(network),
         "classifier_accuracy": None,
-        "classifier_recipe": asdict(RECIPE),
+        "classifier_key": origin.key,
+        "classifier_recipe": origin.recipe,
     }
     if labelled and real.labels is not None:
         about["classifier_accuracy"] = scores.accuracy(network, real.held_out, real.labels)
@@ -182,8 +184,8 @@ def _scores(options: argparse.Namespace, model: Model, train: Dataset, held_out:
     return 0
 
 
-def _classifier(options: argparse.Namespace, model: Model, train: Dataset) -> tuple[Any, bool]:
-    """The classifier of the run's data, trained where it is not at hand; whether it knows labels."""
+def _classifier(options: argparse.Namespace, model: Model, train: Dataset) -> tuple[Any, Origin, bool]:
+    """The classifier of the run's data, trained where it is not at hand; its origin; whether it knows labels."""
     from alikit.data.files import user_cache
     from alikit.training import classifier
 
@@ -194,7 +196,8 @@ def _classifier(options: argparse.Namespace, model: Model, train: Dataset) -> tu
     def follow(steps: Any, total: int) -> Any:
         return console.follow(steps, total, "training the classifier, once", options.quiet)
 
-    return classifier.train(train, used, path, follow, classifier.RECIPE), classifier.class_count(train) > 0
+    network, origin = classifier.train(train, used, path, follow, classifier.RECIPE)
+    return network, origin, classifier.class_count(train) > 0
 
 
 def _about_classifier(about: dict[str, Any], count: int, name: str) -> str:

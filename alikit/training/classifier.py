@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,6 +43,14 @@ class Recipe:
 
 
 RECIPE = Recipe()
+
+
+class Origin(NamedTuple):
+    """What a classifier was trained on and how: its `key` and recipe as a JSON object; None where its file, of an older
+    version, does not tell."""
+
+    key: str | None
+    recipe: dict[str, Any] | None
 
 
 def weights_hash(network: Module) -> str:
@@ -79,7 +87,7 @@ def loss(logits: Tensor, targets: np.ndarray, exclusive: bool) -> Tensor:
 
 def train(
     dataset: Dataset, images: int, path: Path, follow: Callable[[Iterator[int], int], Iterator[int]], recipe: Recipe
-) -> Classifier:
+) -> tuple[Classifier, Origin]:
     """The classifier of the first `images` of a data set: read from `path`, or trained and left there.
 
     follow   passes an iterator over the steps through, with their total, and shows it to whoever watches
@@ -92,8 +100,8 @@ def train(
     network = Classifier(dataset.shape, max(classes, 1), seed=recipe.seed)  # type: ignore[arg-type]
     adam = Adam(list(network.named_parameters()), AdamSettings(recipe.lr, recipe.beta1))
     order = EpochOrder(images, min(recipe.batch, images), recipe.seed)
-    steps, own = recipe.steps if classes else SETTLE, key(dataset, images, recipe)
-    begun = _load(path, network, adam, steps, own) if path.exists() else 0
+    steps, origin = recipe.steps if classes else SETTLE, Origin(key(dataset, images, recipe), asdict(recipe))
+    begun, origin = _load(path, network, adam, steps, origin) if path.exists() else (0, origin)
     for step in follow(iter(range(begun, steps)), steps - begun):
         rows = order.batch_indices(step)
         if classes:
@@ -104,8 +112,8 @@ def train(
             network(Tensor(as_input(dataset, rows)), Pass(training=True, step=step))
         update_statistics([m for m in network.modules() if isinstance(m, BatchNormLeakyReLU)])
         if step + 1 == steps or (step + 1) % SAVE_EVERY == 0:
-            _save(path, network, adam, step + 1, own)
-    return network
+            _save(path, network, adam, step + 1, origin)
+    return network, origin
 
 
 def _step(network: Classifier, adam: Adam, x: np.ndarray, labels: Any, classes: int, step: int, recipe: Recipe) -> None:
@@ -133,18 +141,18 @@ def predict(network: Classifier, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return features, logits
 
 
-def _save(path: Path, network: Classifier, adam: Adam, step: int, own: str) -> None:
+def _save(path: Path, network: Classifier, adam: Adam, step: int, origin: Origin) -> None:
     sections = {"model": network.state(), "adam": adam.state()}
     arrays = {f"{section}/{name}": array for section, named in sections.items() for name, array in named.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AlikitError(f"cannot write {path}: {error.strerror}") from None
-    checkpoint.save(path, arrays, {"classifier_step": step, "key": own})
+    checkpoint.save(path, arrays, {"classifier_step": step, **origin._asdict()})
 
 
-def _load(path: Path, network: Classifier, adam: Adam, steps: int, own: str) -> int:
-    """Copies what `_save` wrote; returns how many of the `steps` are behind it. own: the `key` that is wanted."""
+def _load(path: Path, network: Classifier, adam: Adam, steps: int, wanted: Origin) -> tuple[int, Origin]:
+    """Copies what `_save` wrote; returns how many of the `steps` are behind it, and where it comes from."""
     arrays, meta = checkpoint.load(path)
     try:
         step = int(meta["classifier_step"])
@@ -152,8 +160,10 @@ def _load(path: Path, network: Classifier, adam: Adam, steps: int, own: str) -> 
         adam.load_state({k[5:]: v for k, v in arrays.items() if k.startswith("adam/")}, step)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: is not this classifier ({error}); delete it to have it trained again") from None
-    if meta.get("key", own) != own:
+    if meta.get("key") == wanted.key:  # which a recipe is part of
+        return step, wanted
+    if meta.get("key") is not None:
         if step < steps:
             raise DataError(f"{path}: a classifier of other data or recipe, not trained to its end; name another file")
         console.warn(f"{path}: this classifier was trained on other data, or by another recipe")
-    return step
+    return step, Origin(meta.get("key"), meta.get("recipe"))

@@ -1,7 +1,8 @@
 """Whoever measures a run does so on its data: those it was trained on, drawn by its seed, found from anywhere."""
 
 import argparse
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,8 +12,9 @@ from PIL import Image
 
 import alikit
 from alikit import evaluate
+from alikit.data import open_dataset
 from alikit.errors import AlikitError
-from alikit.training import state
+from alikit.training import classifier, state
 from alikit.training.config import PRESETS
 from tests.commands.conftest import NARROW_IMAGES
 
@@ -84,14 +86,19 @@ def test_a_data_folder_is_found_again_from_elsewhere(command, pictures: Path, mo
     assert command("interpolate", "../run", "--out", "strip.png").code == 0  # between held-out images, however many
 
 
-def test_scores_are_told_where_they_cannot_be_written(command, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def run_on_many(command) -> Path:
+    """A run on pictures of which seven are held out, in `many`."""
     folder, rng = Path("many"), np.random.default_rng(0)
     folder.mkdir()
-    for number in range(150):  # of which seven are held out
+    for number in range(150):
         Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / f"{number}.png")
     options = ("--data", folder, "--steps", 1, "--out", "run", "--quiet")
     assert command("train", "folder", *NARROW_IMAGES, *options).code == 0
+    return Path("run")
 
+
+def test_scores_are_told_where_they_cannot_be_written(command, run_on_many: Path, monkeypatch) -> None:
     lines = []
 
     def refuse(_: Path, line: dict) -> None:
@@ -99,15 +106,30 @@ def test_scores_are_told_where_they_cannot_be_written(command, monkeypatch: pyte
         raise AlikitError("cannot write there")
 
     monkeypatch.setattr("alikit.scoring.records.append", refuse)
-    result = command("evaluate", "run", "--count", 10, "--draws", 1, "--quiet", "--threads", 1)
+    result = command("evaluate", run_on_many, "--count", 10, "--draws", 1, "--quiet", "--threads", 1)
     assert (result.code, result.error) == (1, "cannot write there")
     assert "Frechet" in result.out
     assert (lines[0]["run"], lines[0]["step"], lines[0]["averaged"]) == ("run", 1, False)
+
+
+def test_codes_between_go_two_by_two(command, run_on_many: Path) -> None:
     for count in ((), ("--count", 10)):
-        strip = command("interpolate", "run", "--out", "strip.png", *count)
-        assert strip.out.startswith("strip.png: 3 rows of 12 codes")  # six of the seven, two by two
-    result = command("interpolate", "run", "--count", 3)
+        strip = command("interpolate", run_on_many, "--out", "strip.png", *count)
+        assert strip.out.startswith("strip.png: 3 rows of 12 codes")  # of seven pictures
+    result = command("interpolate", run_on_many, "--count", 3)
     assert (result.code, result.error) == (2, "--count 3: images go two by two; an even number is wanted")
+
+
+def test_scores_name_the_recipe_of_the_classifier_that_was_read(command, run_on_many: Path) -> None:
+    data, recipe = open_dataset("folder", data="many", size=32, quiet=True), classifier.Recipe(seed=5)
+    classifier.train(data, 20, Path("c.h5"), lambda steps, _: steps, recipe)
+    options = ("--classifier", "c.h5", "--count", 10, "--draws", 1, "--quiet", "--threads", 1)
+    result = command("evaluate", run_on_many, *options)
+    assert result.code == 0
+    assert "c.h5: this classifier was trained on other data, or by another recipe" in result.err
+    line = json.loads((run_on_many / "scores.jsonl").read_text().splitlines()[0])
+    assert line["classifier_recipe"] == asdict(recipe)
+    assert line["classifier_key"] == classifier.key(data, 20, recipe)
 
 
 def test_labels_of_a_run_on_extra_are_of_train(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """The classifier's recipe: its losses by hand, that it learns, goes on where it was, and is the same again."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ import pytest
 from alikit.autograd import Tensor, gradcheck
 from alikit.data import Dataset
 from alikit.errors import DataError, DivergedError
-from alikit.training import classifier
+from alikit.training import checkpoint, classifier
 from alikit.training.classifier import RECIPE, Recipe, class_count, key, loss, predict, train, weights_hash
 
 SHORT = Recipe(steps=12, batch=8)
@@ -33,7 +33,7 @@ def run(data: Dataset, path: Path, recipe: Recipe = SHORT, stop: int | None = No
                 raise KeyboardInterrupt
             yield step
 
-    return train(data, len(data), path, follow, recipe)
+    return train(data, len(data), path, follow, recipe)[0]
 
 
 def test_losses_by_hand(stream) -> None:
@@ -134,6 +134,26 @@ def test_another_set_s_classifier_is_named_so_and_not_trained_on(tmp_path: Path,
         run(other, path, stop=7)
     with pytest.raises(DataError, match=r"c.h5: a classifier of other data or recipe, not trained to its end"):
         run(ours, path)
+
+
+def test_where_a_classifier_comes_from(tmp_path: Path) -> None:
+    """Its own data and recipe, whoever reads it; nothing, of one that an older version left."""
+    ours, other, path = dataset(CLASSES), dataset(CLASSES, seed=1), tmp_path / "c.h5"
+    longer = replace(SHORT, steps=13)
+
+    def origin(data: Dataset) -> tuple:
+        return train(data, 32, path, lambda steps, _: steps, SHORT)[1]
+
+    run(other, path, longer)
+    assert origin(ours) == (key(other, 32, longer), asdict(longer))
+    path.unlink()
+    assert origin(ours) == origin(ours) == (key(ours, 32, SHORT), asdict(SHORT))
+    arrays, meta = checkpoint.load(path)
+    checkpoint.save(path, arrays, {name: meta[name] for name in ("classifier_step", "key")})
+    assert origin(ours) == (key(ours, 32, SHORT), asdict(SHORT))  # a key is of a recipe
+    assert origin(other) == (key(ours, 32, SHORT), None)
+    checkpoint.save(path, arrays, {"classifier_step": meta["classifier_step"]})
+    assert origin(ours) == (None, None)
 
 
 def test_divergence_is_told(tmp_path: Path, monkeypatch) -> None:
