@@ -23,13 +23,18 @@ class Counters(NamedTuple):
     """Names one stream of random numbers: (seed, step, stream); the element's position completes the counter.
 
     The generator is Philox4x64-10 (Salmon et al. 2011) with key (seed, 0) and counter (block, 0, step, stream).
-    The same counters give the same numbers on every machine, after a resume and in a backward pass. On a device `step`
-    may be the clock, an int64 array [seed, step, updates] there, from which both are then read.
+    The same counters give the same numbers on every machine, after a resume and in a backward pass. `step` may be the
+    clock, an int64 array [seed, step, updates] where the numbers are wanted, from which both are then read.
     """
 
     seed: int
     step: Any
     stream: int
+
+    def read(self) -> Counters:
+        """All three as integers; of a clock in NumPy's memory, as it stands now."""
+        seed, step = self.step[:2] if isinstance(self.step, np.ndarray) else self[:2]
+        return Counters(int(seed), int(step), int(self.stream))  # a NumPy integer would not grow
 
 
 class Dropout(NamedTuple):

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -37,7 +38,31 @@ class _Twin(dict[str, Callable[..., Any]]):
         return found
 
 
-_CPU, _GPU = _Twin("cpu"), _Twin("gpu")
+class _Noted(dict[str, Callable[..., Any]]):
+    """The kernels of a twin, each as `note(name, kernel)` has it."""
+
+    def __init__(self, twin: dict[str, Callable[..., Any]], note: Callable[[str, Callable[..., Any]], Any]):
+        super().__init__()
+        self.twin, self.note = twin, note
+
+    def __missing__(self, name: str) -> Callable[..., Any]:
+        found = self[name] = self.note(name, self.twin[name])
+        return found
+
+
+_CPU: dict[str, Callable[..., Any]] = _Twin("cpu")
+_GPU = _Twin("gpu")
+
+
+@contextmanager
+def noted(note: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    """Inside, whoever asks for a kernel for NumPy's arrays gets `note(name, kernel)` (`program.py`)."""
+    global _CPU
+    before, _CPU = _CPU, _Noted(_CPU, note)
+    try:
+        yield
+    finally:
+        _CPU = before
 
 
 def kernel(name: str, x: Any) -> Callable[..., Any]:

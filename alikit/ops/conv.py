@@ -102,8 +102,12 @@ class Convolution(Function):
         )
 
     def _bias_grad(self, gy: Any) -> Any:
-        first = gy[: len(self.x)]
+        first = self._first(gy)
         return kernel("bias_activation_grad", gy)(first, first, LINEAR, bias_shape=self.b.shape)[1]
+
+    def _first(self, gy: Any) -> Any:
+        """Of stacked cotangents; gy itself where there is one, whatever it is."""
+        return gy if len(gy) == len(self.x) else gy[: len(self.x)]
 
     def _both(self, gy: Any, need: bool | slice) -> tuple[Any, Any]:
         how = self.options
@@ -138,7 +142,7 @@ class Convolution(Function):
         return _as_asked(gx, sums, need)
 
     def _weight_grad(self, gy: Any) -> Any:
-        how, first = self.options, gy[: len(self.x)]
+        how, first = self.options, self._first(gy)
         pair = (first, self.x) if how.transposed else (self.x, first)
         return kernel("conv2d_weight_grad", gy)(
             *pair, self.w.shape[1:3], stride=how.stride, precision=how.precision, partials=how.partials

@@ -35,6 +35,7 @@ class Adversarial:
     """What the games against a discriminator share. Both halves go through D at once, data first (method 1.3)."""
 
     result: Any = AdversarialResult
+    straight = True
     data, sample = "D(x,z^)", "D(x~,z)"
 
     def __init__(self, model: ALI | GAN):

@@ -39,9 +39,12 @@ class Batch(NamedTuple):
 class Rules(Protocol):
     """What a Trainer needs of a game.
 
-    model    whose parameters move
-    result   a step's record, a NamedTuple: what `figures` gives, then grad_norm_<player> for every player
+    model     whose parameters move
+    result    a step's record, a NamedTuple: what `figures` gives, then grad_norm_<player> for every player
+    straight  whether a step is nothing but calls of kernels, so that it may run as a program of them (`replay.py`)
     """
+
+    straight: bool
 
     @property
     def model(self) -> Any: ...

@@ -12,6 +12,7 @@ from alikit.nn import Pass
 from alikit.optim import EMA, Adam, AdamSettings, step_all
 from alikit.training.games import Batch, Rules
 from alikit.training.noise import InstanceNoise
+from alikit.training.replay import Replay
 
 
 class Computed(NamedTuple):
@@ -56,6 +57,11 @@ class Trainer:
         low = compute_dtype(precision) if precision == "bf16" else None
         self.adams = {player: Adam(named, settings, low) for player, named in rules.players().items()}
         self.ema = EMA(self.adams["g"].flat, ema) if ema else None
+        self.replay = Replay(self)
+
+    def how(self, step: Any) -> Pass:
+        """The pass of a step: its number, counted from 0, or a clock."""
+        return Pass(training=True, seed=self.seed, step=step, precision=self.precision, partials=True)
 
     def compute(self, batch: Any, how: Pass) -> Computed:
         """One update on a Batch, or on images alone; `how` selects the step's random numbers. Nothing is waited for or
@@ -79,8 +85,11 @@ class Trainer:
         where a loss or a gradient is not finite; the model is then lost.
         """
         number = int(number)  # a NumPy integer would be taken for a device's clock
-        how = Pass(training=True, seed=self.seed, step=number, precision=self.precision, partials=True)
-        figures, squares = self.compute(batch, how)
+        batch = batch if isinstance(batch, Batch) else Batch(batch)
+        if self.replay.fits(batch):
+            figures, squares = self.replay.compute(batch, number)
+        else:
+            figures, squares = self.compute(batch, self.how(number))
         found = np.concatenate([to_numpy(figures), *(to_numpy(s) for s in squares)])
         if not np.isfinite(found).all():
             raise self.diverged(number, int(np.argmin(np.isfinite(found))))

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from alikit.backend import from_host, step_memory, to_numpy, zeros
-from alikit.nn import Pass
 from alikit.ops._dispatch import kernel
 from alikit.training.batches import Counts, DeviceBatches
 from alikit.training.feed import Feed
@@ -83,7 +82,7 @@ class DeviceStepper:
         self.clock = from_host(np.array([trainer.seed, 0, 0], np.int64))
         self.ring = zeros((RING, len(trainer.rules.result._fields)), np.float32)
         self.bad = from_host(np.array([-1, -1], np.int64))
-        self.how = Pass(training=True, seed=trainer.seed, step=self.clock, precision=trainer.precision, partials=True)
+        self.how = trainer.how(self.clock)
         self._next = -1  # the step that the clock stands at
         self._seen: dict[Counts, int] = {}  # batch sizes -> eager steps so far
         self._graphs: dict[Counts, Any] = {}

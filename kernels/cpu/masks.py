@@ -32,6 +32,7 @@ def keep_mask(dropout: Dropout, size: int) -> np.ndarray:
     A step asks for each mask again in its walk back, and drawing it is most of dropout's work; so the masks of one step
     are remembered, a byte an element, until another step asks.
     """
+    dropout = dropout._replace(counters=dropout.counters.read())
     if dropout not in _masks or len(_masks[dropout]) < size:
         if any(known.counters[:2] != dropout.counters[:2] for known in _masks):
             _masks.clear()

@@ -40,7 +40,7 @@ def _generator() -> np.random.Philox:
 
 def random_words(counters: Counters, start: int, count: int) -> np.ndarray:
     """Words [start, start + count) of a stream: (count,) uint64; `start` is a multiple of four (a Philox block)."""
-    seed, step, stream = map(int, counters)  # a NumPy integer would not grow
+    seed, step, stream = counters.read()
     # NumPy raises the counter before it draws, hence the - 1; below block 0 that borrows from the whole counter
     value = start // 4 + (step << 128) + (stream << 192) - 1
     words = np.array([(value >> shift) & _MASK for shift in (0, 64, 128, 192)], np.uint64)

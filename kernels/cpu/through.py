@@ -82,8 +82,8 @@ class Through:
 
     def sums(self, count: int) -> np.ndarray:
         """(count, 2, C) float64: of each cotangent sum g and sum g * (x - mean), parts added in their order; without a
-        norm (count, 1, C)."""
+        norm (count, 1, C), a bias's gradient as it is, of x's dtype."""
         found = np.zeros((count, 1 + self.normed, self.channels))
         for (k, _), part in sorted(self.parts.items()):
             found[k] += part if self.fold == 1 else part.reshape(len(part), self.fold, -1).sum(axis=1)
-        return found
+        return found if self.normed else found.astype(self.x.dtype)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from alikit.kernels.arrays import Counters
+from alikit.kernels.arrays import Counters, Dropout
+from alikit.kernels.cpu.masks import keep_mask
 from alikit.kernels.cpu.sampling import (
     gaussian_sample,
     gaussian_sample_grad,
@@ -56,6 +57,19 @@ STREAMS = [
     Counters(seed=2**64 - 1, step=2**64 - 1, stream=2**64 - 1),
     Counters(*np.array([1, 2, 3])),  # whose numbers would not grow beyond 64 bits
 ]
+
+
+def test_a_clock_is_read_as_it_stands() -> None:
+    """Seed and step come from it, whatever the record says; a mask that was drawn at another step is drawn anew."""
+    clock = np.array([1, 2, 0], np.int64)
+    for step in (2, 3):
+        clock[1] = step
+        told, read = Counters(1, step, 3), Counters(7, clock, 3)
+        assert read.read() == told
+        assert random_words(read, 4, 6).tolist() == random_words(told, 4, 6).tolist()
+        masks = [keep_mask(Dropout(0.5, counters), 100) for counters in (read, told)]
+        np.testing.assert_array_equal(*masks)
+        np.testing.assert_array_equal(masks[0], random_uint16(told, 0, 100) >= 32768)
 
 
 @pytest.mark.parametrize(("counter", "key", "answer"), KNOWN_ANSWERS)
