@@ -5,9 +5,9 @@ calls, and on what. `trace` notes the calls as they are made and writes them dow
 left out: what a graph of launches is to a device, this is to NumPy's kernels. Every array is freed behind its last use,
 and a call whose results nobody reads is dropped.
 
-    y4 = join((x, y3), axis=-1, dropout=None)
-    y5a, y5b = conv2d(y4, encoder_0_weight, None, stride=1, activation=activation1, ...)
-    del y4
+    r2 = join((x, r1), axis=-1, dropout=None)
+    del r1
+    r3_0, r3_1 = conv2d(r2, encoder_layers_0_conv_weight, None, stride=1, activation=activation, ...)
 
 Between kernels arrays may be viewed, not computed and not changed: what NumPy made of them on the way would be taken
 for a constant. Of two passes that differ in all that may vary, the programs then are not `same`.
