@@ -240,6 +240,7 @@ def to_json(config: Config) -> dict[str, Any]:
 
 def from_json(values: dict[str, Any], source: Path) -> Config:
     """The inverse of `to_json`; an option younger than the file takes its default, a VAE's warm-up none: it had none.
+    A data folder of the mixture, which older versions recorded and never read, is left out.
 
     DataError naming the file `source` where the data set or the model is missing, a field is unknown, or fields hold
     what no options could have put there.
@@ -253,7 +254,8 @@ def from_json(values: dict[str, Any], source: Path) -> Config:
     for field in fields(Config):
         if field.name in values and (reason := misfit(field, values[field.name], choices)):
             raise DataError(f"{source}: {field.name}: {reason}")
-    config = Config(**{"kl_warm_up": 0, **values})
+    unread = {"data": None} if values["dataset"] == "mixture" else {}
+    config = Config(**{"kl_warm_up": 0, **values, **unread})
     try:
         _check(config)
     except UsageError as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from alikit.training import runs
+from alikit.training import checkpoint, runs
 from tests.commands.conftest import NARROW_POINTS
 
 POINTS = ("mixture", "--width", "0.1", "--batch-size", "16", "--lr", "0.003")
@@ -197,6 +197,25 @@ def test_a_record_edited_by_hand(record: str, message: str, command) -> None:
     assert Path("run/config.json").read_text() == record
 
 
+def test_a_data_folder_that_a_run_on_points_recorded(command, point_run: Path) -> None:
+    """Older versions took one, and never read it."""
+    for begun in (False, True):
+        run = Path(shutil.copytree(point_run, f"begun{begun}"))
+        (path,) = runs.checkpoints(run)
+        arrays, meta = checkpoint.load(path)
+        checkpoint.save(path, arrays, meta | {"config": meta["config"] | {"data": "/gone"}})
+        record = json.loads((run / "config.json").read_text())
+        record["options"]["data"] = "/gone"
+        (run / "config.json").write_text(json.dumps(record))
+        if begun:
+            path.unlink()
+        options = ("--resume", run, "--steps", 4, "--threads", 1, "--quiet")
+        refused = command("train", "mixture", *options, "--data", ".")
+        assert (refused.code, refused.error.split(":")[0]) == (2, "--data")
+        assert command("train", "mixture", *options).code == 0
+        assert json.loads((run / "config.json").read_text())["options"]["data"] is None
+
+
 def test_auto_begins_where_there_is_nothing_to_go_on_with(command) -> None:
     options = ("mixture", "--width", 0.03, "--batch-size", 16, "--threads", 1, "--quiet", "--resume")
     begun = command("train", *options[:-2], "--resume", "--steps", 1)
@@ -218,8 +237,8 @@ def test_a_demo_goes_on_to_its_own_length(command) -> None:
 def test_a_run_that_begins_again_has_the_threads_it_had(command) -> None:
     options = ("mixture", "--width", "0.03", "--batch-size", 16, "--out", "run")
     assert command("train", *options, "--steps", 3, "--threads", 3, "--quiet").code == 0
-    for checkpoint in Path("run").glob("checkpoint-*"):
-        checkpoint.unlink()
+    for path in Path("run").glob("checkpoint-*"):
+        path.unlink()
     printed = command("train", *options, "--resume", "--dry-run").out
     assert json.loads(printed[: printed.index("\n}") + 2])["threads"] == 3
 
