@@ -64,7 +64,10 @@ def _spare_strangers(folder: Path, resume: str) -> None:
 
 
 def saved_config(folder: Path) -> Config | None:
-    """The configuration in a run folder's config.json; None where the run was stopped before it was written."""
+    """The configuration in a run folder's config.json; None where the run was stopped before it was written.
+
+    DataError where it cannot be read, or names no run to take a decoder from: there is no checkpoint that holds it.
+    """
     path = folder / runs.CONFIG
     try:
         found = json.loads(path.read_text())
@@ -74,7 +77,11 @@ def saved_config(folder: Path) -> Config | None:
         raise DataError(f"{path}: cannot be read ({error})") from None
     if not isinstance(found, dict) or "options" not in found:
         raise DataError(f'{path}: is no record of a run: it has no "options"')
-    return from_json(found["options"], path)
+    config = from_json(found["options"], path)
+    if config.game in ON_DECODER and not config.decoder:
+        taken = f'the run whose decoder "game": "{config.game}" takes'
+        raise DataError(f"{path}: decoder: {taken} is wanted, not {json.dumps(config.decoder)}")
+    return config
 
 
 def with_decoder_at(place: str | None, earlier: Config, folder: Path | None, saved: state.Saved | None) -> Config:

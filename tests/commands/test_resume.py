@@ -184,6 +184,14 @@ def test_a_finished_run_goes_on_when_it_is_given_more_steps(command, stopped: Pa
     ("record", "message"),
     [
         ('{"options": {"dataset": "mixture", "model": "mixture", "lr": -5}}', "lr: a number above 0 to 1 is wanted"),
+        (
+            '{"options": {"dataset": "mixture", "model": "mixture", "game": "inverse"}}',
+            'decoder: the run whose decoder "game": "inverse" takes is wanted, not null',
+        ),
+        (
+            '{"options": {"dataset": "mixture", "model": "mixture", "game": "posthoc", "decoder": ""}}',
+            'decoder: the run whose decoder "game": "posthoc" takes is wanted, not ""',
+        ),
         ("[]", 'is no record of a run: it has no "options"'),
     ],
 )
