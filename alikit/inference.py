@@ -123,12 +123,16 @@ class Model:
     def discriminator_features(self, x: np.ndarray) -> np.ndarray:
         """The last two layers of D's tower on x, before the leaky ReLU (after maxout): (N, F), 4608 for SVHN.
 
-        ValueError for a run without D.
+        ValueError for a run without D or with points, which D sees without a tower, or without images.
         """
         discriminator = getattr(self.networks, "discriminator", None)
         if discriminator is None:
             raise ValueError("discriminator_features: this run has no discriminator")
         x, layers, parts = self._input(x), discriminator.x.layers, []
+        if not layers:
+            raise ValueError("discriminator_features: this run's discriminator has no tower on x, but sees it as it is")
+        if not len(x):
+            raise ValueError("discriminator_features: there are no images")
         with no_grad():
             for a in range(0, len(x), CHUNK):
                 kept, _ = hidden.walk(layers, Tensor(x[a : a + CHUNK]), Pass(), TOWER_LAYERS)

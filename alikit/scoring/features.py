@@ -68,14 +68,14 @@ class Features:
 
 
 def available(model: Model) -> tuple[str, ...]:
-    """The kinds that a model has: a GAN has no encoder, a VAE no D."""
+    """The kinds that a model has: a GAN has no encoder, a VAE no D, and D of points no tower."""
     has = {"encoder": model.gaussian, "untrained": model.gaussian, "discriminator": _tower(model) is not None}
     return tuple(kind for kind in KINDS if has.get(kind, True))
 
 
 def _tower(model: Model) -> Module | None:
-    discriminator = getattr(model.networks, "discriminator", None)
-    return None if discriminator is None else discriminator.x
+    tower = getattr(getattr(model.networks, "discriminator", None), "x", None)
+    return tower if tower is not None and tower.layers else None
 
 
 def build(kind: str, model: Model, train: Dataset, used: int, code: str, seed: int) -> Features:

@@ -2,12 +2,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from alikit.data import Dataset
 from alikit.inference import Model
 from alikit.scoring import features
 from alikit.scoring.features import KINDS, available, build
 from alikit.training import state
+from alikit.training.config import PRESETS
 
 ROWS = np.array([5, 2, 17])
 
@@ -75,6 +77,21 @@ def test_runs_without_encoder_or_d(model: Model) -> None:
     for game, kinds in (("gan", ("pixels", "discriminator")), ("vae", ("encoder", "pixels", "untrained"))):
         config = replace(model.config, game=game)
         assert available(Model(state.build_model(config), config, 0, False)) == kinds
+
+
+@pytest.mark.parametrize("game", ["ali", "gan"])
+def test_points_have_no_tower(game: str) -> None:
+    config = replace(PRESETS["mixture"], game=game, width=0.02)
+    model = Model(state.build_model(config), config, 0, False)
+    assert available(model) == ("pixels",)
+    with pytest.raises(ValueError, match=r"^discriminator_features: this run's discriminator has no tower on x"):
+        model.discriminator_features(np.zeros((3, 2), np.float32))
+
+
+def test_no_images_have_no_features(model: Model) -> None:
+    for features_of in (model.discriminator_features, model.features):
+        with pytest.raises(ValueError, match="there are no images"):
+            features_of(np.zeros((0, 32, 32, 3), np.uint8))
 
 
 def test_keys_tell_weights_and_codes_apart(model: Model, train: Dataset) -> None:
