@@ -17,7 +17,7 @@ from alikit.console import counted
 from alikit.data import cache, files
 from alikit.data.dataset import Dataset
 from alikit.data.files import DEMO_HINT, data_folder
-from alikit.data.pictures import decode_blocks, fit_square, list_pictures
+from alikit.data.pictures import decode_blocks, fit_square, list_pictures, recipe
 from alikit.data.reporting import Report
 from alikit.errors import DataError
 
@@ -55,7 +55,8 @@ def _open(name: str, root: Path, split: str, size: int, report: Report) -> Datas
             f"{root}: holds {counted(len(pictures), 'picture')}, none of them for {split}: at least two are needed, "
             "or one each in the subfolders train and val"
         )
-    stamp = files.stamp([], listing=files.listing_stamp(root, names), split=split, size=str(size))
+    listing = files.listing_stamp(root, names)
+    stamp = files.stamp([], listing=listing, split=split, size=str(size), **recipe(names))
 
     def read() -> tuple[str, cache.Content]:
         report.say(f"reading {counted(len(names), 'picture')} of {root}")

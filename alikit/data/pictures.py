@@ -19,6 +19,9 @@ from alikit.errors import DataError
 
 BLOCK = 1024  # pictures decoded before they are written away
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+# Of how grey of more than 8 bits becomes bytes: one more where the same file comes to give another picture. Up to 1, it
+# was black where its values are floating-point or small.
+_DEEP_RECIPE, _DEEP = "2", (".tif", ".tiff", ".pgm")
 
 
 def list_pictures(root: Path) -> list[str]:
@@ -53,6 +56,12 @@ def _identity(folder: str | Path) -> tuple[int, int]:
     """The same for all names of a folder."""
     about = os.stat(folder)
     return about.st_dev, about.st_ino
+
+
+def recipe(names: Sequence[str]) -> dict[str, str]:
+    """What tells pictures decoded today from those that older versions prepared of the same files, for `files.stamp`;
+    nothing where they are the same."""
+    return {"deep_grey": _DEEP_RECIPE} if any(name.lower().endswith(_DEEP) for name in names) else {}
 
 
 def decode_blocks(

@@ -9,10 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from alikit.data import open_dataset
+from alikit.data import cache, files, open_dataset
 from alikit.data.folders import split_names
 from alikit.data.pictures import decode, decode_blocks, fit_square, list_pictures, to_rgb
+from alikit.data.reporting import Report
 from alikit.errors import DataError
+
+RAMP = np.linspace(0, 255, 16).astype(np.uint8) * np.ones((16, 1), np.uint8)
 
 
 def encoded(image, form="PNG", **options):
@@ -69,6 +72,20 @@ def test_prepared_once_per_size_and_again_after_a_change(pictures, monkeypatch):
     assert open_split(pictures).checksum != first.checksum
 
 
+@pytest.mark.parametrize(("suffix", "anew"), [("tiff", True), ("png", False)])
+def test_prepared_by_a_version_that_made_deep_grey_black(tmp_path, suffix, anew):
+    root, names = tmp_path / "grey", [f"{i}.{suffix}" for i in range(2)]
+    root.mkdir()
+    for name in names:
+        Image.fromarray(RAMP / np.float32(255) if anew else RAMP).save(root / name)
+    (name,) = split_names(names, "train")
+    stamp = files.stamp([], listing=files.listing_stamp(root, [name]), split="train", size="16")
+    black = cache.Content((1, 16, 16, 3), lambda: iter([np.zeros((1, 16, 16, 3), np.uint8)]))
+    cache.write(files.private_cache_path(root, "folder-train-16"), stamp, black, Report(quiet=True))
+    found = open_split(root, size=16).take([0])[0]
+    np.testing.assert_array_equal(found, RAMP[..., None].repeat(3, 2) if anew else 0)
+
+
 def test_the_share_held_out():
     names = [f"{i}.png" for i in range(1000)]
     train, valid = split_names(names, "train"), split_names(names, "valid")
@@ -99,9 +116,6 @@ def test_tiny_imagenet_never_takes_other_sets(tmp_path, pictures, monkeypatch):
     monkeypatch.setenv("ALIKIT_DATA", str(pictures))
     with pytest.raises(DataError, match=r"tiny-imagenet is missing.*image-net\.org"):
         open_split(None, size=64, name="tiny-imagenet")
-
-
-RAMP = np.linspace(0, 255, 16).astype(np.uint8) * np.ones((16, 1), np.uint8)
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
