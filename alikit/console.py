@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NoReturn, TextIO, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 from alikit.errors import AlikitError, UsageError
 
@@ -112,10 +112,20 @@ def follow(items: Iterable[Item], total: int, what: str, quiet: bool = False) ->
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, like all others."""
+    """A parser whose errors are one line, like all others, and which minds no stream that nobody reads."""
+
+    def print_help(self, file: Any = None) -> None:
+        """On stdout at once: what waits in its buffer until the end would fail in Python's words."""
+        if file is not None:
+            super().print_help(file)
+            return
+        _prepare_streams()
+        tell(self.format_help().removesuffix("\n"))
 
     def error(self, message: str) -> NoReturn:
-        self.exit(UsageError.exit_code, f"alikit: error: {message} ({self.prog} --help lists the options)\n")
+        _prepare_streams()
+        complain(f"error: {message} ({self.prog} --help lists the options)")
+        self.exit(UsageError.exit_code)
 
 
 def parser(prog: str, description: str, examples: str) -> Parser:
