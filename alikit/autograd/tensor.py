@@ -32,11 +32,15 @@ class Tensor:
     requires_grad  whether gradients may be asked for; what is computed from such a Tensor requires them too
     grad           the array that `backward` accumulates, on leaves, or None
     creator        the Function that made it and `index` among its outputs, or a Leaf, or None without gradients
+
+    TypeError where `data` is no array.
     """
 
     __slots__ = ("__weakref__", "creator", "data", "grad", "index")
 
     def __init__(self, data: Any, requires_grad: bool = False):
+        if not hasattr(data, "dtype"):  # whose array it is does not matter: NumPy's, CuPy's
+            raise TypeError(f"Tensor: an array is wanted, not {type(data).__name__}")
         self.data = data
         self.grad: Any = None
         self.index = 0

@@ -16,6 +16,12 @@ def test_a_tensor_tells_about_its_array() -> None:
     assert repr(Tensor(np.zeros(2), requires_grad=True)) == "Tensor(shape=(2,), dtype=float64, Leaf)"
 
 
+@pytest.mark.parametrize("data", [[1, 2], (1.0,), 2.5, None])
+def test_an_array_is_wanted(data: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^Tensor: an array is wanted, not {type(data).__name__}$"):
+        Tensor(data)
+
+
 def test_repr_names_the_function_that_made_it(graph: Callable) -> None:
     y = graph("y", (Tensor(np.zeros(2), requires_grad=True), 1.0))
     assert repr(y) == "Tensor(shape=(2,), dtype=float64, Weighted)"
