@@ -2,8 +2,9 @@
 
 Held out ("valid") is a twentieth of the pictures: those whose names have the smallest SHA-256. That choice is the same
 on every machine, and pictures added later hardly move it. A folder that holds `train` and `val` (or `valid`) is
-taken as split by its owner. `tiny-imagenet` is such a folder at 64x64: the paper's Tiny ImageNet is all of ILSVRC2012
-shrunk, for which nobody has published a file.
+taken as split by its owner, and what lies beside them is no part of the set. What links name again is one picture.
+`tiny-imagenet` is such a folder at 64x64: the paper's Tiny ImageNet is all of ILSVRC2012 shrunk, for which nobody has
+published a file.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from alikit.console import counted
 from alikit.data import cache, files
 from alikit.data.dataset import Dataset
 from alikit.data.files import DEMO_HINT, data_folder
-from alikit.data.pictures import decode_blocks, fit_square, list_pictures, recipe
+from alikit.data.pictures import decode_blocks, fit_square, list_pictures, one_name_each, recipe
 from alikit.data.reporting import Report
 from alikit.errors import DataError
 
@@ -48,7 +49,9 @@ def open_tiny_imagenet(data: str | Path | None, split: str, size: int, report: R
 
 
 def _open(name: str, root: Path, split: str, size: int, report: Report) -> Dataset:
-    pictures = list_pictures(root)
+    listed = list_pictures(root)
+    parts = _owned(listed) or ("",)
+    pictures = one_name_each(root, [name for name in listed if name.startswith(parts)])
     names = split_names(pictures, split)
     if not names:
         raise DataError(
@@ -69,14 +72,18 @@ def _open(name: str, root: Path, split: str, size: int, report: Report) -> Datas
 
 def split_names(names: list[str], split: str) -> list[str]:
     """The names of a split, in the order given: by the subfolders train and val, else by the share held out."""
-    tops = {name.split("/", 1)[0] for name in names if "/" in name}
-    valid_folder = next((folder for folder in _VALID_FOLDERS if folder in tops), None)
-    if valid_folder and "train" in tops:
-        folder = "train" if split == "train" else valid_folder
-        return [name for name in names if name.startswith(f"{folder}/")]
+    if owned := _owned(names):
+        return [name for name in names if name.startswith(owned[split == "valid"])]
     ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())
     held_out = set(ranked[: max(1, len(names) // HELD_OUT_SHARE)])
     return [name for name in names if (name in held_out) == (split == "valid")]
+
+
+def _owned(names: list[str]) -> tuple[str, ...]:
+    """How the names for train and valid begin where the owner has split the folder; else nothing."""
+    tops = {name.split("/", 1)[0] for name in names if "/" in name}
+    valid_folder = next((folder for folder in _VALID_FOLDERS if folder in tops), None)
+    return ("train/", f"{valid_folder}/") if valid_folder and "train" in tops else ()
 
 
 def _blocks(root: Path, names: list[str], size: int) -> Iterator[np.ndarray]:

@@ -52,9 +52,24 @@ def list_pictures(root: Path) -> list[str]:
     return sorted(found)
 
 
-def _identity(folder: str | Path) -> tuple[int, int]:
-    """The same for all names of a folder."""
-    about = os.stat(folder)
+def one_name_each(root: Path, names: Sequence[str]) -> list[str]:
+    """Pictures under `root` without links to one that has another name among them: its own, else the first link's."""
+    linked = {name for name in names if os.path.islink(os.path.join(root, name))}
+    if not linked:
+        return list(names)
+    kept, seen = set(), set()
+    for name in sorted(names, key=linked.__contains__):  # what is no link goes before
+        path = os.path.join(root, name)
+        file = _identity(path) if os.path.exists(path) else path  # whoever reads a link to nothing says so
+        if name not in linked or file not in seen:
+            kept.add(name)
+        seen.add(file)
+    return [name for name in names if name in kept]
+
+
+def _identity(path: str | Path) -> tuple[int, int]:
+    """The same for all names of a folder, or of a file."""
+    about = os.stat(path)
     return about.st_dev, about.st_ino
 
 
