@@ -188,10 +188,10 @@ def _what_to_run(options: argparse.Namespace) -> tuple[Path | None, Saved | None
     if earlier is None:
         settings = config.resolve(options.set, overrides, options.demo)
         return folder or options.out, None, replace(settings, threads=threads)
-    demo = config.demo_settings(options.set, overrides) if options.demo else {}
-    demo = {name: value for name, value in demo.items() if name not in config.FREE}  # its length is the run's own
+    if options.demo:  # the run goes on with its own settings; a set without a demo is refused
+        config.demo_settings(options.set, overrides)
     earlier = session.with_decoder_at(options.decoder, earlier, folder, saved)
-    settings = config.continued(earlier, {**demo, **overrides, "dataset": options.set})
+    settings = config.continued(earlier, {**overrides, "dataset": options.set})
     # other sums in another order: a run goes on byte for byte only with as many threads as it had
     settings = replace(settings, threads=options.threads or earlier.threads)
     return folder, saved, settings if options.device else replace(settings, device="auto")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from alikit.training import checkpoint, runs
+from alikit.training.config import DEMO
 from tests.commands.conftest import NARROW_POINTS
 
 POINTS = ("mixture", "--width", "0.1", "--batch-size", "16", "--lr", "0.003")
@@ -240,6 +241,18 @@ def test_a_demo_goes_on_to_its_own_length(command) -> None:
     assert command("train", *small, "--steps", 4, "--quiet").code == 0
     printed = command("train", *small, "--resume", "--dry-run").out
     assert json.loads(printed[: printed.index("\n}") + 2])["steps"] == 4
+
+
+def test_a_demo_goes_on_with_what_it_was_given(command) -> None:
+    """As any run does; what is given again and differs is refused."""
+    small = ("mixture", "--demo", "--width", 0.03, "--threads", 1, "--out", "run")
+    assert command("train", *small, "--batch-size", 16, "--lr", 0.002, "--steps", 2, "--quiet").code == 0
+    printed = command("train", *small, "--resume", "--dry-run").out
+    settings = json.loads(printed[: printed.index("\n}") + 2])
+    assert (settings["batch_size"], settings["lr"], settings["init_std"]) == (16, 0.002, DEMO["mixture"]["init_std"])
+    result = command("train", *small, "--resume", "--lr", 0.001)
+    assert (result.code, result.error.split(": ")[2]) == (2, "lr is 0.001, the checkpoint has 0.002")
+    assert command("train", "celeba", "--demo", "--resume", "run").error.startswith("--demo: shows svhn")
 
 
 def test_a_run_that_begins_again_has_the_threads_it_had(command) -> None:
