@@ -32,6 +32,13 @@ NOBODY = 65534
 LONG = ("test_interpreted", "test_aot", "test_resume", "test_findings", "test_study")
 
 
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Where pytest-xdist is not installed, what pyproject.toml asks of it means nothing: one process runs all files."""
+    if not pluginmanager.hasplugin("xdist"):
+        for name, action in (("numprocesses", "store"), ("dist", "store"), ("no-loadscope-reorder", "store_true")):
+            parser.addoption(f"--{name}", action=action, help="for pytest-xdist, which is not here")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 

@@ -11,7 +11,7 @@ import pytest
 HERE = Path(__file__).parent
 NAMES = sorted(str(path.relative_to(HERE)) for path in HERE.rglob("interpreted/test_*.py"))
 #: one process is enough; the plugin of hypothesis takes as long as a short file
-OPTIONS = ("-q", "-n0", "-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+OPTIONS = ("-q", "--numprocesses=0", "-p", "no:cacheprovider", "-p", "no:hypothesispytest")
 SURROUNDINGS = {"TRITON_INTERPRET": "1", "ALIKIT_PASSES": "plain"}  # nothing to load, or to compile
 
 
