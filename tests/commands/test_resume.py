@@ -255,6 +255,15 @@ def test_a_demo_goes_on_with_what_it_was_given(command) -> None:
     assert command("train", "celeba", "--demo", "--resume", "run").error.startswith("--demo: shows svhn")
 
 
+def test_an_end_that_lies_behind_is_refused_in_dry_runs_too(command, point_run: Path) -> None:
+    options = ("--resume", point_run, "--threads", 1, "--dry-run", "--steps")
+    for steps, code in ((2, 2), (3, 0), (4, 0)):
+        assert command("train", "mixture", *options, steps).code == code
+    assert command("train", "mixture", *options, 2).error == (
+        "--resume: the end would be step 2 (--steps, --epochs); the run is at step 3 already"
+    )
+
+
 def test_a_run_that_begins_again_has_the_threads_it_had(command) -> None:
     options = ("mixture", "--width", "0.03", "--batch-size", 16, "--out", "run")
     assert command("train", *options, "--steps", 3, "--threads", 3, "--quiet").code == 0
