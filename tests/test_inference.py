@@ -10,8 +10,7 @@ import alikit
 from alikit.autograd import Tensor
 from alikit.data import Dataset, open_dataset
 from alikit.errors import DataError
-from alikit.inference import Model, between, warn_of_other_data
-from alikit.models import SPECS
+from alikit.inference import Model, warn_of_other_data
 from alikit.nn import Pass
 from alikit.training import checkpoint, runs, state
 from alikit.training.config import PRESETS
@@ -228,12 +227,6 @@ def test_features_of_d_are_those_of_its_image_tower(model: Model, x: np.ndarray)
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
 
 
-def test_the_paper_s_features_have_5376_numbers() -> None:
-    """Shapes alone: the last three hidden layers of the tables, and z."""
-    rows = SPECS["svhn"].encoder[-4:-1]
-    assert sum(row.maps * row.size**2 for row in rows) + SPECS["svhn"].nz == 5376
-
-
 def test_pieces_of_a_list_are_examined_as_the_whole(model: Model, stream) -> None:
     x = stream("x").integers(0, 256, (130, 32, 32, 3), np.uint8)
     whole, pieces = model.examine(x, 2), [model.examine(x[:100], 2), model.examine(x[100:], 2, first=100)]
@@ -280,42 +273,6 @@ def test_who_has_no_features_says_so(x: np.ndarray) -> None:
         vae.discriminator_features(x)
     with pytest.raises(ValueError, match="there are no images"):
         vae.examine(x[:0])
-
-
-def test_a_straight_line_between_codes(stream) -> None:
-    a, b = stream("a").normal(size=(2, 4)), stream("b").normal(size=(2, 4))
-    path = between(a, b, 5)
-    assert path.shape == (2, 5, 4)
-    for k, t in enumerate((0, 0.25, 0.5, 0.75, 1)):
-        np.testing.assert_allclose(path[:, k], (1 - t) * a + t * b, rtol=1e-6)
-
-
-def test_an_arc_between_codes_turns_evenly_and_keeps_their_length(stream) -> None:
-    a, b = stream("a").normal(size=(3, 6)), stream("b").normal(size=(3, 6))
-    b *= np.linalg.norm(a, axis=1, keepdims=True) / np.linalg.norm(b, axis=1, keepdims=True)
-    path = between(a, b, 7, "spherical")
-    np.testing.assert_allclose(path[:, 0], a, rtol=1e-6)
-    np.testing.assert_allclose(path[:, -1], b, rtol=1e-5)
-    lengths = np.linalg.norm(path, axis=2)
-    np.testing.assert_allclose(lengths, np.repeat(lengths[:, :1], 7, axis=1), rtol=1e-5)
-    cosines = (path[:, 1:] * path[:, :-1]).sum(axis=2) / lengths[:, :1] ** 2
-    np.testing.assert_allclose(cosines, np.repeat(cosines[:, :1], 6, axis=1), rtol=1e-5)
-    line = np.linalg.norm(between(a, b, 7), axis=2)
-    assert (line[:, 3] < lengths[:, 3]).all()
-
-
-def test_an_arc_of_no_angle_is_a_line() -> None:
-    a = np.array([[1.0, 2.0], [1.0, 2.0], [0.0, 0.0]])
-    b = np.array([[2.0, 4.0], [-1.0, -2.0], [1.0, 0.0]])
-    arc = between(a, b, 3, "spherical")
-    np.testing.assert_allclose(arc[:2], between(a, b, 3)[:2], atol=1e-6)
-    assert np.isfinite(arc).all()
-
-
-@pytest.mark.parametrize(("steps", "path"), [(1, "linear"), (3, "round")])
-def test_no_such_path(steps: int, path: str) -> None:
-    with pytest.raises(ValueError, match="between: "):
-        between(np.zeros((1, 2)), np.zeros((1, 2)), steps, path)
 
 
 def test_interpolation_decodes_sampled_codes_of_both_ends(model: Model, x: np.ndarray) -> None:

@@ -134,6 +134,12 @@ def test_constants(name: str) -> None:
     assert (spec.nz, spec.slope, pieces, spec.std) == CONSTANTS[name]
 
 
+def test_the_paper_s_features_have_5376_numbers() -> None:
+    """Shapes alone: the last three hidden layers of the tables, and z."""
+    rows = SPECS["svhn"].encoder[-4:-1]
+    assert sum(row.maps * row.size**2 for row in rows) + SPECS["svhn"].nz == 5376
+
+
 @pytest.mark.parametrize("name", SPECS)
 def test_nothing_that_sees_z_in_d_has_batch_norm_and_outputs_have_none(name: str) -> None:
     spec = SPECS[name]
