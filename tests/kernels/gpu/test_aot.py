@@ -1,58 +1,19 @@
 """Compiling without a GPU and reading the machine code: on kernels made to have what is looked for."""
 
-import dataclasses
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 
-from alikit.kernels import aot, binary, disassembly, elf, findings, plan, sass
-from alikit.kernels.launch import Launch, jit, tl
+from alikit.kernels import aot, disassembly, elf, plan, sass
+from alikit.kernels.launch import Launch
 from alikit.kernels.rows import OPERANDS, widths_of
+from tests.kernels.gpu.conftest import Sizes, conv_like, matmul
 
 pytest.importorskip("triton", reason="Triton (Linux only) is not installed")
-
-
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-    K: int
-    dot: str
-    BM: int = 64
-    pitch: int = 64
-    w_pitch: int = 64
-
-    @property
-    def steps(self) -> int:
-        return self.K // 32
-
-
-@jit
-def conv_like(a_ptr, w_ptr, y_ptr, G: tl.constexpr, BN: tl.constexpr):
-    BM: tl.constexpr = G.BM
-    m, n, k = tl.arange(0, BM), tl.arange(0, BN), tl.arange(0, 32)
-    acc = tl.zeros((BM, BN), tl.float32)
-    for step in range(G.steps):
-        a = tl.load(a_ptr + m[:, None] * G.K + step * 32 + k[None, :])
-        b = tl.load(w_ptr + (step * 32 + k)[:, None] * BN + n[None, :])
-        acc = tl.dot(a, b, acc, input_precision="ieee" if G.dot == "fp32" else "tf32")
-    tl.store(y_ptr + m[:, None] * BN + n[None, :], acc)
-
-
-def matmul(dot: str, columns: int, unaligned: tuple[str, ...] = ()) -> Launch:
-    kind = "*bf16" if dot == "bf16" else "*fp32"
-    signature = (("a_ptr", kind), ("w_ptr", kind), ("y_ptr", "*fp32"), ("G", "constexpr"), ("BN", "constexpr"))
-    constants = (("G", Sizes(256, dot)), ("BN", columns))
-    return Launch(conv_like, (1, 1, 1), signature, constants, unaligned, 4, 3)
-
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 LONG = (("G", Sizes(1 << 14, "bf16")), ("BN", 64))  # a loop that nobody unrolls
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALIKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
 
 
 @pytest.mark.slow
@@ -215,102 +176,3 @@ def test_only_where_pixels_lie_so_may_operands_come_narrow() -> None:
                     assert width == (8 if product.w_pitch == 2 else 4)
                 else:
                     assert width == (4 if name == "a_ptr" and product.pitch == 1 else 16)
-
-
-def steps() -> dict[plan.Step, list[Launch]]:
-    few, many = matmul("bf16", 64), matmul("bf16", 32)
-    return {
-        plan.Step("b", "bf16", 90): [few, many, few._replace(grid=(7, 1, 1))],
-        plan.Step("a", "bf16", 80): [few],
-        plan.Step("b", "bf16", 80): [
-            few._replace(constants=(("G", Sizes(64, "bf16")), ("BN", (1, 2.5, "x", None)))),
-            few,
-        ],
-    }
-
-
-@pytest.fixture
-def named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kernels and records are found by name, also those of this file."""
-    find = plan._find
-    monkeypatch.setattr(plan, "_find", lambda name: globals().get(name.partition(":")[2]) or find(name))
-
-
-def test_a_plan_survives_its_file(named: None) -> None:
-    text = plan.dumps(steps())
-    found = plan.loads(text)
-    assert plan.dumps(found) == text
-    assert plan.dumps(dict(reversed(steps().items()))) == text
-    assert {step: len(launches) for step, launches in found.items()} == {s: min(2, len(v)) for s, v in steps().items()}
-    (launch,) = found[plan.Step("a", "bf16", 80)]
-    assert launch == matmul("bf16", 64)
-    assert len(aot.distinct(found)) == 4
-
-
-def test_real_names_are_found_again() -> None:
-    assert plan._find(plan._name(Launch)) is Launch
-
-
-@pytest.fixture
-def plan_file(tmp_path: Path, named: None) -> Path:
-    good, bad = matmul("bf16", 64), matmul("bf16", 64, ("a_ptr",))
-    path = tmp_path / "plan.json"
-    path.write_text(plan.dumps({plan.Step("good", "bf16", 80): [good], plan.Step("bad", "bf16", 80): [good, bad]}))
-    return path
-
-
-def test_the_command_names_what_is_wrong(plan_file: Path, capsys: Any) -> None:
-    assert aot.main(["--plan", str(plan_file), "--jobs", "1"]) == 1
-    text = capsys.readouterr().out
-    assert "2 kernels, 1 with faults" in text
-    assert "! conv_like" in text
-    assert aot.main(["--plan", str(plan_file), "--jobs", "1", "--preset", "good", "--arch", "sm_80"]) == 0
-    assert "unaligned:a_ptr" not in capsys.readouterr().out
-    assert aot.main(["--plan", str(plan_file), "--jobs", "1", "--arch", "sm_90"]) == 2
-    assert aot.main(["--plan", str(plan_file) + "?"]) == 2
-
-
-def test_write_compiles_only_what_the_file_does_not_know(
-    plan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    monkeypatch.setattr(findings, "FILE", tmp_path / "findings.json")
-    command = ["--plan", str(plan_file), "--jobs", "1", "--write"]
-    assert aot.main([*command, "--preset", "good"]) == 0
-    before = findings.loads(findings.FILE.read_text())
-    assert before.complete == ["good bf16"]
-    assert len(before.code) == 1
-    compiled = []
-    monkeypatch.setattr(
-        aot, "examine", lambda items, arch, examine=aot.examine: compiled.extend(items) or examine(items, arch)
-    )
-    capsys.readouterr()
-    assert aot.main(command) == 1
-    assert [record.unaligned for record in compiled] == [("a_ptr",)]
-    text = capsys.readouterr().out
-    assert "| bad bf16 | 2 | 2 | 1 |\n| good bf16 | 1 | 1 | 0 |" in text
-    assert "all code of bad bf16, good bf16" in text
-    after = findings.loads(findings.FILE.read_text())
-    assert after.code.items() > before.code.items()
-    assert aot.main(command) == 1
-    assert len(compiled) == 1
-    assert aot.main(command[:-1]) == 1, "without --write all is compiled, or taken from the cache"
-    assert len(compiled) == 3
-    monkeypatch.setattr(aot, "ship", lambda todo: {80: 10**7})
-    assert aot.main([*command, "--ship"]) == 1
-    assert len(compiled) == 5
-    assert "sm_80: 10.00 MB" in capsys.readouterr().out
-    findings.FILE.write_text(findings.dumps(after._replace(triton="2")))
-    assert aot.known() == findings.Findings(aot.launch.triton_version(), [], {}), "another compiler's"
-
-
-def test_what_is_shipped_is_found_by_its_key(plan_file: Path, tmp_path: Path) -> None:
-    todo = aot.distinct(plan.loads(plan_file.read_text()))
-    sizes = aot.ship(todo, tmp_path / "cubins")
-    assert set(sizes) == {80}
-    for record, arch in todo:
-        found = binary.shipped(aot.launch_key(record, arch), arch, tmp_path / "cubins")
-        assert found is not None
-        assert found == aot.launch.compiled(record, arch, lines=False)
-    before = (tmp_path / "cubins" / "sm_80.zip").read_bytes()
-    aot.ship(reversed(todo), tmp_path / "cubins")
-    assert (tmp_path / "cubins" / "sm_80.zip").read_bytes() == before
