@@ -41,8 +41,8 @@ setup(
         "fast": [NUMBA],
         "bench": ["torch>=2.6", NUMBA],
         "dev": [
-            "pytest>=8",
-            "pytest-xdist>=3.7",
+            "pytest>=8.4",
+            "pytest-xdist>=3.8",
             "hypothesis>=6.100",
             "ruff>=0.6",
             "mypy>=1.11",
