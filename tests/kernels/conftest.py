@@ -16,6 +16,7 @@ import pytest
 from alikit.kernels import cpu
 from alikit.kernels.cpu import masks, parallel, patches, products
 from alikit.kernels.cpu.passes import plain
+from tests.kernels.conv_paths import Path
 
 CPU_MODULES = [import_module(f"{cpu.__name__}.{module.name}") for module in pkgutil.iter_modules(cpu.__path__)]
 CPU_MODULES.append(plain)
@@ -91,6 +92,18 @@ def input_grad_form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     """The form of the input gradient that the test's parameter names, whichever would be the cheaper one."""
     monkeypatch.setattr(products, "gather_is_cheaper", lambda *_: request.param == "gather")
     return request.param
+
+
+@pytest.fixture
+def operands(stream: Callable[[str], np.random.Generator]) -> Callable[..., Any]:
+    """operands(path, bias, y_shape): x, w, and a bias of the form asked for."""
+
+    def draw(path: Path, bias: str | None, y_shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, Any]:
+        shape = {None: None, "tied": y_shape[-1:], "untied": y_shape[1:]}[bias]
+        b = None if shape is None else stream("b").standard_normal(shape)
+        return stream("x").standard_normal(path.x), stream("w").standard_normal(path.w), b
+
+    return draw
 
 
 @pytest.fixture

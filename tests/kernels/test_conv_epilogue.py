@@ -1,12 +1,11 @@
-"""What rides on a convolution: bias, activation, moments, dropout, the way back through a norm, against the same things
-done one after another.
+"""What rides on a convolution: bias, activation, moments, dropout, against the same things done one after another.
 
 The bare convolutions are tested in test_conv.py; here they are taken as given, and each epilogue is written out once
 more on their whole result. It must come out the same along every path a convolution can take.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,34 +13,9 @@ import pytest
 from alikit.kernels.arrays import LINEAR, Activation, Counters, Dropout, NormState
 from alikit.kernels.cpu.activation import dropout as dropout_kernel
 from alikit.kernels.cpu.conv import conv2d, conv2d_backward, conv2d_input_grad, conv2d_weight_grad
-from alikit.kernels.cpu.joined import Passed
 from alikit.kernels.cpu.parallel import settle
+from tests.kernels.conv_paths import FORWARD_PATHS, Path, every_forward_path, every_gradient_path
 
-
-class Path(NamedTuple):
-    """x: (N, H, W, C), w: (O, kH, kW, C). Channels are multiples of 6, so that maxout's 2 and 3 pieces fit.
-
-    Half of 132, rounded to multiples of 16, is no multiple of 3: there a careless share would split a group of pieces.
-    """
-
-    x: tuple[int, int, int, int]
-    w: tuple[int, int, int, int]
-    stride: int
-
-
-FORWARD_PATHS = {
-    "windows": Path((5, 7, 6, 4), (12, 3, 2, 4), 2),
-    "dense, channels shared out": Path((5, 3, 2, 4), (132, 3, 2, 4), 1),
-    "dense, too few channels to share": Path((5, 3, 2, 4), (6, 3, 2, 4), 1),
-    "pixels": Path((5, 4, 3, 7), (6, 1, 1, 7), 1),
-}
-GRADIENT_PATHS = {
-    "gather": Path((5, 9, 8, 6), (4, 4, 3, 6), 2),
-    "scatter": Path((3, 7, 6, 66), (4, 3, 2, 66), 2),
-    "expand": Path((5, 4, 3, 6), (7, 4, 3, 6), 1),
-    "dense": Path((5, 1, 1, 132), (7, 1, 1, 132), 1),
-    "pixels": Path((3, 4, 3, 66), (5, 1, 1, 66), 1),
-}
 FORMS = {
     "bias": ("tied", LINEAR),
     "untied bias": ("untied", LINEAR),
@@ -57,15 +31,7 @@ FORMS = {
 DROPOUT = Dropout(0.3, Counters(seed=5, step=9, stream=2))
 
 every_form = pytest.mark.parametrize(("bias", "activation"), FORMS.values(), ids=FORMS.keys())
-every_forward_path = pytest.mark.parametrize("path", FORWARD_PATHS.values(), ids=FORWARD_PATHS.keys())
 pytestmark = pytest.mark.usefixtures("splitting")
-
-
-def every_gradient_path(test: Callable) -> Callable:
-    forms = {name: "gather" if name == "gather" else "scatter" for name in GRADIENT_PATHS}
-    ways = [pytest.param(path, forms[name], id=name) for name, path in GRADIENT_PATHS.items()]
-    test = pytest.mark.parametrize(("path", "input_grad_form"), ways, indirect=["input_grad_form"])(test)
-    return pytest.mark.usefixtures("input_grad_form")(test)
 
 
 def written_out(a: np.ndarray, activation: Activation) -> tuple[np.ndarray, np.ndarray | None]:
@@ -78,18 +44,6 @@ def written_out(a: np.ndarray, activation: Activation) -> tuple[np.ndarray, np.n
         groups = a.reshape(*a.shape[:-1], -1, activation.pieces)
         return groups.max(axis=-1), groups.argmax(axis=-1)
     return a, None
-
-
-@pytest.fixture
-def operands(stream: Callable[[str], np.random.Generator]) -> Callable[..., Any]:
-    """operands(path, bias, y_shape): x, w, and a bias of the form asked for."""
-
-    def draw(path: Path, bias: str | None, y_shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, Any]:
-        shape = {None: None, "tied": y_shape[-1:], "untied": y_shape[1:]}[bias]
-        b = None if shape is None else stream("b").standard_normal(shape)
-        return stream("x").standard_normal(path.x), stream("w").standard_normal(path.w), b
-
-    return draw
 
 
 def assert_epilogue(found: tuple[np.ndarray, Any], linear: np.ndarray, b: Any, activation: Activation) -> None:
@@ -185,131 +139,6 @@ def assert_dropped(found: tuple[np.ndarray, Any], plain: tuple[np.ndarray, Any])
     assert (wanted == 0).any()
     np.testing.assert_allclose(found[0], wanted, rtol=1e-15)
     np.testing.assert_array_equal(found[1], plain[1])
-
-
-THROUGH = {
-    "leaky ReLU": (0.2, None),
-    "leaky ReLU and dropout": (0.2, DROPOUT),
-    "ReLU and dropout": (0.0, DROPOUT),
-    "no activation": (1.0, None),
-}
-every_way = pytest.mark.parametrize(("slope", "dropout"), THROUGH.values(), ids=THROUGH.keys())
-with_and_without = pytest.mark.parametrize("normed", [True, False], ids=["norm", "no norm"])
-
-
-@pytest.fixture
-def norm(stream: Callable) -> Callable[..., NormState]:
-    """norm(shape, slope, dropout): what a batch norm that made an array of this shape has kept; numbers at random."""
-
-    def make(shape: tuple[int, ...], slope: float, dropout: Dropout | None, *, normed: bool = True) -> NormState:
-        if not normed:
-            return NormState(stream("output").standard_normal(shape), slope=slope, dropout=dropout)
-        vectors = (stream(name).standard_normal(shape[-1]) for name in ("gamma", "beta", "mean"))
-        inv_std = stream("inv_std").uniform(0.5, 2, shape[-1])
-        return NormState(3 * stream("norm").standard_normal(shape), *vectors, inv_std, slope, dropout)
-
-    return make
-
-
-def pass_through(gx: np.ndarray, state: NormState) -> tuple[np.ndarray, np.ndarray]:
-    """g and sums as `NormState` defines them, cotangent by cotangent."""
-    a = before_activation(state)
-    factor = np.where(a > 0, 1, state.slope)
-    if state.dropout is not None:
-        factor = dropout_kernel(factor, state.dropout)
-    g = gx.reshape(-1, *state.x.shape) * factor
-    axes = tuple(range(1, g.ndim - 1))
-    sums = [g.sum(axis=axes)] + ([] if state.gamma is None else [(g * (state.x - state.mean)).sum(axis=axes)])
-    return g.reshape(gx.shape), np.stack(sums, axis=1)
-
-
-def before_activation(state: NormState) -> np.ndarray:
-    """a; without a norm something of its sign."""
-    return state.x if state.gamma is None else state.gamma * (state.x - state.mean) * state.inv_std + state.beta
-
-
-def pass_whole(g: np.ndarray, sums: np.ndarray, state: NormState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """On through the statistics (`norm.py`), to the gradients of the norm's input, gamma and beta."""
-    xhat, count = (state.x - state.mean) * state.inv_std, state.x.size // state.x.shape[-1]
-    of_beta, of_gamma = sums[:, 0], sums[:, 1] * state.inv_std
-    parts = zip(g.reshape(-1, *state.x.shape), of_beta, of_gamma, strict=True)
-    scale = state.gamma * state.inv_std
-    gx = np.concatenate([scale * (part - beta / count - xhat * gamma / count) for part, beta, gamma in parts])
-    return gx, of_gamma[0], of_beta[0]
-
-
-def assert_passed(found: tuple[np.ndarray, Any], gx: np.ndarray, state: NormState) -> None:
-    g, sums = pass_through(gx, state)
-    if isinstance(found[1], Passed):
-        for one, wanted in zip((found[0], *found[1]), pass_whole(g, sums, state), strict=True):
-            np.testing.assert_allclose(one, wanted, rtol=1e-10, atol=1e-9)
-        return
-    np.testing.assert_allclose(found[0], g, rtol=1e-11, atol=1e-11)
-    np.testing.assert_allclose(found[1], sums, rtol=1e-10, atol=1e-9)
-
-
-@every_way
-@with_and_without
-@pytest.mark.parametrize("cotangents", [1, 3])
-@every_gradient_path
-def test_a_gradient_passes_through_the_norm_in_front_of_a_convolution(
-    path: Path,
-    cotangents: int,
-    normed: bool,
-    slope: float,
-    dropout: Dropout | None,
-    operands: Callable,
-    norm: Callable,
-    stream: Callable,
-) -> None:
-    """Also together with the weight gradient, which is the first cotangent's."""
-    gy_shape = conv2d(np.zeros(path.x), np.zeros(path.w), stride=path.stride)[0].shape
-    _, w, _ = operands(path, None, path.x)
-    gy = stream("gy").standard_normal((cotangents * path.x[0], *gy_shape[1:]))
-    state = norm(path.x, slope, dropout, normed=normed)
-    plain, _ = conv2d_input_grad(gy, w, path.x[1:3], stride=path.stride)
-    assert_passed(conv2d_input_grad(gy, w, path.x[1:3], stride=path.stride, through=state), plain, state)
-    x = output_of(state)
-    *found, gw = conv2d_backward(x, gy, w, stride=path.stride, through=state)
-    assert_passed(found, plain, state)
-    wanted = conv2d_weight_grad(x, gy[: len(x)], w.shape[1:3], stride=path.stride)
-    np.testing.assert_allclose(gw, wanted, rtol=1e-11, atol=1e-11)
-
-
-@every_way
-@with_and_without
-@pytest.mark.parametrize("cotangents", [1, 3])
-@every_forward_path
-def test_a_gradient_passes_through_the_norm_in_front_of_a_transposed_convolution(
-    path: Path,
-    cotangents: int,
-    normed: bool,
-    slope: float,
-    dropout: Dropout | None,
-    operands: Callable,
-    norm: Callable,
-    stream: Callable,
-) -> None:
-    x_shape = conv2d(np.zeros(path.x), np.zeros(path.w), stride=path.stride)[0].shape
-    _, w, _ = operands(path, None, x_shape)
-    gy = stream("gy").standard_normal((cotangents * path.x[0], *path.x[1:]))
-    state = norm(x_shape, slope, dropout, normed=normed)
-    plain, _ = conv2d(gy, w, stride=path.stride)
-    assert_passed(conv2d(gy, w, stride=path.stride, through=state), plain, state)
-    x = output_of(state)
-    *found, gw = conv2d_backward(x, gy, w, stride=path.stride, transposed=True, through=state)
-    assert_passed(found, plain, state)
-    wanted = conv2d_weight_grad(gy[: len(x)], x, w.shape[1:3], stride=path.stride)
-    np.testing.assert_allclose(gw, wanted, rtol=1e-11, atol=1e-11)
-
-
-def output_of(state: NormState) -> np.ndarray:
-    """What that norm handed on."""
-    if state.gamma is None:
-        return state.x
-    a = before_activation(state)
-    y = np.where(a > 0, a, state.slope * a)
-    return y if state.dropout is None else dropout_kernel(y, state.dropout)
 
 
 @every_forward_path
