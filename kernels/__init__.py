@@ -5,8 +5,9 @@ The contract that every kernel keeps:
 * Contiguous arrays: activations NHWC, weights OHWI `(C_out, kH, kW, C_in)`. A transposed convolution owns the weight
   of the convolution whose adjoint it is.
 * float32, and float64 for gradient checks; statistics are accumulated in at least float32.
-* No state that changes a result; no argument changed unless its name begins with `out`; randomness only from counters
-  in the arguments (`arrays.Counters`: seed, step, stream; the element's position is the fourth).
+* No state that changes a result; no argument changed unless its name begins with `out`, but for an x that a convolution
+  has left to its batch norm to fill (`deferred`); randomness only from counters in the arguments (`arrays.Counters`:
+  seed, step, stream; the element's position is the fourth).
 * A gradient may hold K cotangents, stacked along the batch: K * N rows where the forward pass had N. K follows from the
   shapes. Gradients of inputs hold all K, gradients of parameters are those of the first.
 * A convolution of 1x1 kernels may be given `arrays.Normalised` for its input, if its twin leaves such to the reader.

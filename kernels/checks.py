@@ -1,6 +1,7 @@
 """What both twins check of their arguments; an error names the function, the argument, what was found and wanted.
 
-Checks of shapes alone are remembered: a step meets the same ones again and again.
+Checks of shapes alone are remembered: a step meets the same ones again and again. By types as well: what holds for 2
+need not for 2.0.
 """
 
 from __future__ import annotations
@@ -8,13 +9,15 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+import numpy as np
+
 from .arrays import LINEAR, Activation, Array, Dropout, NormState, conv_output_size
 
 #: Shapes that a check remembers.
 KEPT = 1024
 
 
-@lru_cache(KEPT)
+@lru_cache(KEPT, typed=True)
 def check_conv(name: str, x_shape: tuple, w_shape: tuple, y_shape: tuple | None, stride: int) -> tuple[int, int]:
     """Checks x: (N, H, W, C) against w: (O, kH, kW, C) and y: (N, Ho, Wo, O); returns (Ho, Wo)."""
     if y_shape is not None and len(y_shape) != 4:
@@ -23,8 +26,10 @@ def check_conv(name: str, x_shape: tuple, w_shape: tuple, y_shape: tuple | None,
         raise ValueError(f"{name}: x {x_shape} must be (N, H, W, C) and w {w_shape} must be (O, kH, kW, C)")
     if x_shape[3] != w_shape[3]:
         raise ValueError(f"{name}: x {x_shape} has {x_shape[3]} channels, w {w_shape} wants {w_shape[3]}")
-    if stride < 1:
-        raise ValueError(f"{name}: stride must be at least 1, found {stride}")
+    if not isinstance(stride, int | np.integer) or stride < 1:
+        raise ValueError(f"{name}: stride must be an integer of at least 1, found {stride}")
+    if x_shape[0] < 1:
+        raise ValueError(f"{name}: x {x_shape} has no rows")
     if w_shape[1] > x_shape[1] or w_shape[2] > x_shape[2]:
         raise ValueError(f"{name}: a kernel of {w_shape[1:3]} does not fit an input of {x_shape[1:3]}")
     size = (conv_output_size(x_shape[1], w_shape[1], stride), conv_output_size(x_shape[2], w_shape[2], stride))
@@ -41,7 +46,7 @@ def check_contiguous(name: str, **arrays: Array) -> None:
             raise ValueError(f"{name}: {key} {array.shape} is not contiguous")
 
 
-@lru_cache(KEPT)
+@lru_cache(KEPT, typed=True)
 def check_activation(name: str, activation: Activation, channels: int, *, moments: bool = False) -> None:
     """Refuses an unknown activation, a slope outside [0, 1], pieces that do not divide the channels, and moments of
     maxout."""
@@ -55,7 +60,7 @@ def check_activation(name: str, activation: Activation, channels: int, *, moment
         raise ValueError(f"{name}: moments are not taken behind maxout")
 
 
-@lru_cache(KEPT)
+@lru_cache(KEPT, typed=True)
 def check_bias(name: str, shape: tuple | None, y_shape: tuple) -> None:
     """A bias, where there is one, is tied, (C,), or untied, (H, W, C)."""
     if shape is not None and tuple(shape) not in (y_shape[-1:], y_shape[1:]):
@@ -92,7 +97,7 @@ def check_epilogue(
     _check_through(name, shape, through.x.shape)
 
 
-@lru_cache(KEPT)
+@lru_cache(KEPT, typed=True)
 def _check_through(name: str, shape: tuple, x_shape: tuple) -> None:
     if len(shape) != len(x_shape) or shape[1:] != x_shape[1:] or shape[0] % x_shape[0]:
         raise ValueError(f"{name}: the result has shape {shape}, the norm of `through` saw {x_shape}")
@@ -114,7 +119,7 @@ def check_join(name: str, shapes: list[tuple], axis: int) -> list[int]:
     return [shape[axis] for shape in shapes]
 
 
-@lru_cache(KEPT)
+@lru_cache(KEPT, typed=True)
 def stacked(name: str, gy_shape: tuple, shape: tuple) -> int:
     """K, the number of cotangents of arrays of `shape` that are stacked along the batch of gy."""
     count = gy_shape[0] // max(1, shape[0]) if gy_shape else 0

@@ -116,10 +116,12 @@ class Convolution(Module):
         """What whoever makes this layer's input has to apply to it."""
         return Dropout(self.rate, how.stream(self.name)) if self.rate and how.training else None
 
-    def __call__(self, x: Tensor, how: Pass, dropout: Dropout | None = None) -> tuple[Tensor, Any]:
+    def __call__(
+        self, x: Tensor, how: Pass, dropout: Dropout | None = None, *, deferred: bool = False
+    ) -> tuple[Tensor, Any]:
         """x: (N, H, W, C) -> y: (N, H', W', C' / pieces), and its moments where asked for, in training.
 
-        dropout   of y
+        dropout   of y;  deferred: whether y and moments are for a batch norm alone (`ops.conv2d`)
         """
         convolve = ops.conv_transpose2d if self.transposed else ops.conv2d
         moments = self.moments and how.training
@@ -134,7 +136,7 @@ class Convolution(Module):
             precision=how.precision,
             dtype=np.float32 if self.exact and how.precision == "bf16" else None,
             partials=how.partials,
-            deferred=moments,
+            deferred=deferred and moments,
         )
 
 
@@ -150,7 +152,7 @@ class Layer(Module):
         1x1 layer."""
         if self.norm is None:
             return self.conv(x, how, dropout)[0]
-        y, moments = self.conv(x, how)
+        y, moments = self.conv(x, how, deferred=True)
         return self.norm(y, moments, how, dropout, pointwise=pointwise)
 
 

@@ -180,7 +180,8 @@ def conv2d(
                another thread may fill it until `grad` is done
     deferred   y is for a batch norm alone, which takes its moments: then both may be left to that to compute
 
-    Returns y: (N, Ho, Wo, O / pieces) and, if `moments`, (mean, biased variance) of y as arrays, else None.
+    Returns y: (N, Ho, Wo, O / pieces) and, if `moments`, (mean, biased variance) of y as arrays, or what the norm is to
+    be handed in their place if `deferred`; else None.
     """
     return _run(Options(False, stride, activation, moments, dropout, precision, dtype, partials, deferred), x, w, b)
 
@@ -199,7 +200,7 @@ def conv_transpose2d(
     partials: bool = False,
     deferred: bool = False,
 ) -> tuple[Tensor, Any]:
-    """The adjoint of the convolution with weight w, with the same options.
+    """The adjoint of the convolution with weight w, with the same options; nothing of it is ever left to a norm.
 
     x   (N, H, W, O);  w: (O, kH, kW, C);  b: (C,) tied, (H', W', C) untied, or None
 

@@ -88,8 +88,8 @@ def batch_norm_leaky_relu(
 
     Returns y: (N, ..., C), mean: (C,) and inv_std: (C,), the latter two as arrays for the running statistics.
     """
-    if frozen and moments is None:
-        raise ValueError("batch_norm_leaky_relu: frozen statistics must be given as moments")
+    if frozen and not isinstance(moments, tuple):
+        raise ValueError("batch_norm_leaky_relu: frozen statistics must be given as moments, a mean and a variance")
     fn = BatchNormLeakyReLU(eps, slope, moments, frozen, dropout, deferred)
     y = fn(x, gamma, beta)
     return y, fn.mean, fn.inv_std

@@ -54,8 +54,8 @@ def conv2d(
     deferred  a batch norm alone reads y, to which it may be left with its moments: of a dense layer y is then memory,
              and in the moments' place stands what `batch_norm_leaky_relu` fills it from
 
-    Returns y: (N, Ho, Wo, O / pieces), of `dtype` if given, and beside it (mean, variance) if `moments`, the winners if
-    maxout, the sums (K, 2, O) of sum y and sum y (through.x - mean) if `through`, else None.
+    Returns y: (N, Ho, Wo, O / pieces), of `dtype` if given, and beside it (mean, variance) if `moments` and nothing is
+    deferred, the winners if maxout, the sums (K, 2, O) of sum y and sum y (through.x - mean) if `through`, else None.
     """
     check_precision("conv2d", precision, PRECISIONS)
     return _conv2d(x, w, stride, Riders(bias, activation, dropout, moments, through), dtype, deferred)

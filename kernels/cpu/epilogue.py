@@ -43,6 +43,8 @@ class Riders(NamedTuple):
             moments=self.moments,
             through=self.through,
         )
+        if self.through is not None and self.y is not None and self.y.shape != self.through.x.shape:
+            raise ValueError(f"{name}: x has shape {self.y.shape}, the norm of `through` made {self.through.x.shape}")
 
     @property
     def only_moments(self) -> bool:

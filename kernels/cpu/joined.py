@@ -7,6 +7,7 @@ its input. What is between two products then is one call for each thread, instea
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,10 +18,13 @@ from .dense import multiply, share_channels
 from .masks import keep_mask
 
 
-class Product(NamedTuple):
+@dataclass(frozen=True)
+class Product:
     """A dense layer's product that is left to the batch norm behind it, in the place of its moments.
 
     a     (N, K);  b: (K, C)
+
+    No tuple: whoever takes it for a mean and a variance is to fail.
     """
 
     a: np.ndarray
@@ -30,17 +34,18 @@ class Product(NamedTuple):
         self, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float, slope: float, dropout: Dropout | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """x: (N, ..., C), which receives the product; returns what `batch_norm_leaky_relu` does."""
-        y, mean, inv_std = np.empty_like(x), np.empty_like(gamma), np.empty_like(gamma)
+        y, mean, inv_std = np.empty_like(x), np.empty(gamma.shape, x.dtype), np.empty(gamma.shape, x.dtype)
         x_rows, y_rows = (whole.reshape(len(self.a), -1) for whole in (x, y))
         grown = 1 / (1 - dropout.rate) if dropout else 1.0
+        keep = keep_mask(dropout, y.size).reshape(y_rows.shape) if dropout else None
 
         def share(start: int, stop: int, _part: int) -> None:
             multiply(self.a, self.b, start, stop, x_rows, start)
             passes.norm_channels(x_rows, gamma, beta, eps, grown, slope, start, stop, mean, inv_std, y_rows)
+            if keep is not None:
+                y_rows[:, start:stop] *= keep[:, start:stop]
 
         share_channels(share, self.a, self.b)
-        if dropout is not None:
-            y *= keep_mask(dropout, y.size).reshape(y.shape)
         return y, mean, inv_std
 
 
@@ -60,8 +65,8 @@ def input_grad(a: np.ndarray, b: np.ndarray, norm: NormState, y: np.ndarray) -> 
     gx = np.empty((len(a), *norm.x.shape[1:]), a.dtype)
     x_rows, y_rows, g_rows = (whole.reshape(len(whole), -1) for whole in (norm.x, y, gx))
     parts = g_rows.reshape(-1, *x_rows.shape)  # (K, N, C)
-    gammas = np.empty((len(parts), 2, b.shape[1]), a.dtype)
     vectors: tuple[Any, Any, Any] = norm.gamma, norm.mean, norm.inv_std
+    gammas = np.empty((len(parts), 2, b.shape[1]), vectors[0].dtype)
 
     def share(start: int, stop: int, _part: int) -> None:
         multiply(a, b, start, stop, g_rows, start)

@@ -129,8 +129,6 @@ def set_threads(count: int) -> None:
     """
     from threadpoolctl import threadpool_limits
 
-    if count < 1:
-        raise ValueError(f"set_threads: at least one thread, found {count}")
     resize_pool(count)
     threadpool_limits(1, user_api="blas")
 
@@ -139,6 +137,8 @@ def resize_pool(count: int) -> None:
     """Sets the number of threads alone, where BLAS is known to have a single one: to look for its libraries takes
     milliseconds."""
     global _pool
+    if count < 1:
+        raise ValueError(f"set_threads: at least one thread, found {count}")
     if count != _pool.threads:
         before, _pool = _pool, _Pool(count)
         before.close()

@@ -205,7 +205,7 @@ ERRORS = {
         lambda: conv2d(X[:, :, :1], W),
         r"conv2d: a kernel of \(3, 2\) does not fit an input of \(6, 1\)",
     ),
-    "stride 0": (lambda: conv2d(X, W, stride=0), r"conv2d: stride must be at least 1, found 0"),
+    "stride 0": (lambda: conv2d(X, W, stride=0), r"conv2d: stride must be an integer of at least 1, found 0"),
     "x not contiguous": (lambda: conv2d(X.transpose(0, 2, 1, 3), W), r"conv2d: x \(2, 5, 6, 3\) is not contiguous"),
     "gy of another size": (
         lambda: conv2d_input_grad(np.zeros((2, 3, 4, 4)), W, (6, 5)),

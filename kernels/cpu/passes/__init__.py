@@ -5,8 +5,8 @@ alone does in the place of matrix products.
 The same functions twice. `plain` makes them of NumPy's own passes, in blocks that stay in cache. `fused` makes one loop
 of each, compiled by Numba: it reads and writes every number once and holds the interpreter's lock only to begin, which
 two threads feel most. Numba is optional (`pip install "alikit[fast]"`), so both must give the same numbers: the same
-arithmetic for each element, sums in another order. What `tiles` compiles has no twin here: without it a convolution
-lays its windows out (`direct.py`).
+arithmetic for each element, sums in another order. What `tiles` and `panels` compile has no twin here: without it a
+convolution lays its windows out (`direct.py`), and a dense layer's product is BLAS's (`dense.py`).
 
 Matrices are contiguous, (rows, width); vectors have `width` elements; `keep` is a dropout mask or None.
 """

@@ -59,8 +59,11 @@ class Kept(FunctionCache):
         """The lock's file, once it is ours; None where there can be none, as on some network file systems."""
         with suppress(OSError), ExitStack() as opened:
             self._impl.locator.ensure_cache_path()
-            # for reading, which is enough to lock it: it may be another user's
-            lock = os.open(Path(self.cache_path) / "alikit.lock", os.O_RDONLY | os.O_CREAT, 0o666)
+            path = Path(self.cache_path) / "alikit.lock"
+            try:
+                lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)  # for writing, without which NFS locks nothing
+            except PermissionError:
+                lock = os.open(path, os.O_RDONLY)  # another user's, which can be locked elsewhere
             opened.callback(os.close, lock)
             flock(lock, LOCK_EX)
             opened.pop_all()

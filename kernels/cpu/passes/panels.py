@@ -122,8 +122,6 @@ def lay_out_turned(b, start, stop, panels):
 @cache
 def product(rows):
     """The loop for tiles of so many rows; the last lies over the one before where they do not divide a's."""
-    size = BYTES  # bound here, so that what is kept on disk is kept apart from other processors'
-
     @compiled
     def loop(a, b, turned, start, stop, panels, out, to):
         """out[:, to:][:, : stop - start] = a @ b[:, start:stop]
@@ -132,7 +130,7 @@ def product(rows):
         what takes them, K numbers for each column and for the rest of the last vector.
         """
         (count, steps), columns, width = a.shape, out.shape[1], stop - start
-        one = size // a.itemsize
+        one = BYTES // a.itemsize
         if turned:
             lay_out_turned(b, start, stop, panels)
         else:

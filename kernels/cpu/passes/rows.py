@@ -82,14 +82,12 @@ def stretches(channels: int, itemsize: int, most: int) -> tuple[int, int]:
 @cache
 def winner_input_grad(stretch, last):
     """The loop for rows in such stretches: `winners.py`."""
-    size = BYTES  # bound here, so that what is kept on disk is kept apart from other processors'
-
     @compiled
     def loop(g, winner, w, pieces, block, index, panel, out):
         """g, winner: (N, J); w: (J pieces, C); out: (N, C). Of `block` winners at a time, whose stretches of w are laid
         into the panel and stay in cache; index: (N J,) takes the places of their rows there."""
         rows, channels = out.shape
-        width = size // w.itemsize
+        width = BYTES // w.itemsize
         apart = -(-max(stretch, last) // width) * width
         flat_g, flat_w, flat_out = g.reshape(-1), w.reshape(-1), out.reshape(-1)
         for n in range(rows):
@@ -140,15 +138,13 @@ def sort_by_winner(g, winner, pieces, apart, index, factors, ends):
 @cache
 def winner_weight_grad(stretch, last):
     """The loop for rows in such stretches: `winners.py`."""
-    size = BYTES  # bound here, so that what is kept on disk is kept apart from other processors'
-
     @compiled
     def loop(g, winner, x, pieces, block, groups, index, factors, places, panel, out):
         """g, winner: (N, J); x: (N, C); out: (J pieces, C). Of `block` rows at a time, whose stretches of x are laid
         into the panel and stay in the first level of cache, and of so many groups, whose rows of out stay in the
         second; index and factors: (block groups,), places: (groups pieces,), for `sort_by_winner`."""
         channels = x.shape[1]
-        width = size // x.itemsize
+        width = BYTES // x.itemsize
         apart = -(-max(stretch, last) // width) * width
         flat_x, flat_out = x.reshape(-1), out.reshape(-1)
 

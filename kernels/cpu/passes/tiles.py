@@ -59,8 +59,6 @@ def _tile(context, builder, signature, args):
 @cache
 def correlate(rows, vectors):
     """The loop for tiles of so many pixels; the last of a line lies over the one before where they do not divide it."""
-    size = BYTES  # bound here, so that what is kept on disk is kept apart from other processors'
-
     @compiled
     def loop(x, panels, stride, out):
         """out[n, a, b, o] += sum_{i, t} x[n, stride a + i, stride b][t] w[o, i, t]
@@ -70,7 +68,7 @@ def correlate(rows, vectors):
         """
         line, pixel, (_, height, width, channels) = x.shape[2] * x.shape[3], x.shape[3], out.shape
         taps, count, run, _ = panels.shape
-        panel = vectors * (size // x.itemsize)
+        panel = vectors * (BYTES // x.itemsize)
         flat_x, flat_w, flat_out = x.reshape(-1), panels.reshape(-1), out.reshape(-1)
         segment = -(-run // -(-run // SEGMENT))
         for n in range(x.shape[0]):
@@ -94,8 +92,6 @@ def correlate(rows, vectors):
 @cache
 def scatter(rows, vectors):
     """The loop for tiles of so many pixels of gy, the last over the one before as in `correlate`."""
-    size = BYTES  # bound here, so that what is kept on disk is kept apart from other processors'
-
     @compiled
     def loop(gy, panels, stride, out):
         """out[n, stride a + i, stride b + j, c] += sum_o gy[n, a, b, o] w[o, i, j, c]
@@ -105,7 +101,7 @@ def scatter(rows, vectors):
         _, height, width, run = gy.shape
         _, lines, pixels, channels = out.shape
         kh, kw, count, _, _ = panels.shape
-        panel = vectors * (size // gy.itemsize)
+        panel = vectors * (BYTES // gy.itemsize)
         flat_g, flat_w, flat_out = gy.reshape(-1), panels.reshape(-1), out.reshape(-1)
         segment = -(-run // -(-run // SEGMENT))
         for n in range(gy.shape[0]):
@@ -130,8 +126,6 @@ def scatter(rows, vectors):
 @cache
 def weight_sums(rows, vectors):
     """The loop for tiles of so many numbers of windows' lines, the last over the one before as in `correlate`."""
-    size = BYTES  # bound here, so that what is kept on disk is kept apart from other processors'
-
     @compiled
     def loop(x, gy, stride, lines, out):
         """out[i, t, o] += sum_{n, a, b} x[n, stride a + i, stride b][t] gy[n, a, b, o]
@@ -141,7 +135,7 @@ def weight_sums(rows, vectors):
         """
         line, pixel, channels = x.shape[2] * x.shape[3], x.shape[3], gy.shape[3]
         taps, run, _ = out.shape
-        panel = vectors * (size // x.itemsize)
+        panel = vectors * (BYTES // x.itemsize)
         flat_x, flat_gy, flat_out = x.reshape(-1), gy.reshape(-1), out.reshape(-1)
         for n in range(x.shape[0]):
             for a in range(0, gy.shape[1], lines):

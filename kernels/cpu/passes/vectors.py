@@ -74,7 +74,8 @@ class Vectors:
         return self.builder.shuffle_vector(one, none, ir.Constant(lanes, None))
 
     def swap(self, above, below, half):
-        """Of each 2 half numbers the second half of `above` against the first half of `below`."""
+        """Both with the second half of each 2 half numbers of `above` in the place of the first half of those of
+        `below`, and the other way round: one step of transposing blocks of half x half."""
         lanes, width = ir.VectorType(ir.IntType(32), self.width), self.width
         first = [width + (i ^ half) if i & half else i for i in range(width)]
         second = [width + i if i & half else i | half for i in range(width)]
