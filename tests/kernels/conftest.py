@@ -14,14 +14,12 @@ import numpy as np
 import pytest
 
 from alikit.kernels import cpu
-from alikit.kernels.cpu import masks, parallel, patches, products
-from alikit.kernels.cpu.passes import plain
+from alikit.kernels.cpu import masks, parallel, passes, patches, products
 from tests.kernels.conv_paths import Path
 
 CPU_MODULES = [import_module(f"{cpu.__name__}.{module.name}") for module in pkgutil.iter_modules(cpu.__path__)]
-CPU_MODULES.append(plain)
-if find_spec("numba"):
-    CPU_MODULES.append(import_module("alikit.kernels.cpu.passes.fused"))
+for twin in ("plain", "fused") if find_spec("numba") else ("plain",):
+    CPU_MODULES += [import_module(f"{passes.__name__}.{twin}{part}") for part in ("", "_norm")]
 
 
 def poison(array: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import pytest
 from alikit.kernels.arrays import LINEAR, Activation
 from alikit.kernels.cpu import passes
 from alikit.kernels.cpu.moments import Moments
-from alikit.kernels.cpu.passes import plain
+from alikit.kernels.cpu.passes import plain, plain_norm
 
 ACTIVATIONS = (LINEAR, Activation("leaky_relu", 0.1), Activation("leaky_relu", 0.0), Activation("sigmoid"))
 #: one row, one column, more rows than the loops add up at once
@@ -26,14 +26,24 @@ def dtype(request: pytest.FixtureRequest) -> np.dtype:
 
 
 @pytest.fixture
-def same(dtype: np.dtype) -> Callable[..., None]:
+def fused() -> ModuleType:
+    return pytest.importorskip("alikit.kernels.cpu.passes.fused", reason="needs numba")
+
+
+@pytest.fixture
+def fused_norm() -> ModuleType:
+    return pytest.importorskip("alikit.kernels.cpu.passes.fused_norm", reason="needs numba")
+
+
+@pytest.fixture
+def same(dtype: np.dtype, fused: ModuleType, fused_norm: ModuleType) -> Callable[..., None]:
     """same(name, *arguments): both passes, given copies, leave the same in all arrays and return the same."""
-    fused = pytest.importorskip("alikit.kernels.cpu.passes.fused", reason="needs numba")
     eps = float(np.finfo(dtype).eps)
 
-    def run(module: ModuleType, name: str, *arguments: Any) -> list[np.ndarray]:
+    def run(modules: tuple[ModuleType, ...], name: str, *arguments: Any) -> list[np.ndarray]:
         copies = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
-        returned = getattr(module, name)(*copies)
+        (function,) = {getattr(module, name) for module in modules if hasattr(module, name)}
+        returned = function(*copies)
         if name == "moments":
             returned = tuple(part for stretch in returned for part in stretch)
         if isinstance(returned, tuple):
@@ -42,7 +52,8 @@ def same(dtype: np.dtype) -> Callable[..., None]:
         return [*left[name == "maxout" :], np.asarray(0 if returned is None else returned)]  # which may change its x
 
     def check(name: str, *arguments: Any) -> None:
-        for one, other in zip(run(plain, name, *arguments), run(fused, name, *arguments), strict=True):
+        twins = (plain, plain_norm), (fused, fused_norm)
+        for one, other in zip(*(run(modules, name, *arguments) for modules in twins), strict=True):
             assert one.dtype == other.dtype
             # sums of 600 numbers in another order; elements agree to a rounding or two
             np.testing.assert_allclose(one, other, rtol=100 * eps, atol=300 * eps)
@@ -173,11 +184,12 @@ def test_box_muller(same: Callable, stream: Callable, dtype: np.dtype, size: int
     same("box_muller", words, np.empty(size, dtype))
 
 
-def test_moments_of_several_blocks(matrix: Callable, dtype: np.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    fused = pytest.importorskip("alikit.kernels.cpu.passes.fused", reason="needs numba")
+def test_moments_of_several_blocks(
+    matrix: Callable, dtype: np.dtype, fused_norm: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x = matrix("x", 47, 7) + 3
-    for module in (plain, fused):
-        monkeypatch.setattr(module, "BLOCK", 60)
+    for module, limited in ((plain_norm, plain), (fused_norm, fused_norm)):
+        monkeypatch.setattr(limited, "BLOCK", 60)
         found = Moments(7)
         for stretch in module.moments(x):
             found.merge(*stretch)
@@ -214,9 +226,9 @@ def test_what_is_not_finite_stays_visible(same: Callable, matrix: Callable, name
             same(name, x, matrix("x", 5, 3), matrix("y", 5, 3), *more[name][2:])
 
 
-@pytest.mark.parametrize("module", [plain, pytest.param(None, id="fused")])
-def test_a_gradient_is_passed_through_in_place(module: ModuleType | None, matrix: Callable) -> None:
-    module = module or pytest.importorskip("alikit.kernels.cpu.passes.fused", reason="needs numba")
+@pytest.mark.parametrize("twin", ["plain", "fused"])
+def test_a_gradient_is_passed_through_in_place(twin: str, matrix: Callable, request: pytest.FixtureRequest) -> None:
+    module = plain_norm if twin == "plain" else request.getfixturevalue("fused_norm")
     gy, x, y = (matrix(name, 37, 12) for name in ("gy", "x", "y"))
     for output in (y, None):
         g, sums, out = gy.copy(), np.zeros((2, 12)), np.empty_like(gy)

@@ -32,6 +32,11 @@ if CHOSEN == "fused":
         drop,
         maxout,
         maxout_grad,
+        winner_input_grad,
+        winner_sums,
+        winner_weight_grad,
+    )
+    from .fused_norm import (
         moments,
         norm_channels,
         norm_channels_grad,
@@ -41,9 +46,6 @@ if CHOSEN == "fused":
         normalise,
         running,
         through,
-        winner_input_grad,
-        winner_sums,
-        winner_weight_grad,
     )
 else:
     from .plain import (
@@ -58,6 +60,11 @@ else:
         drop,
         maxout,
         maxout_grad,
+        winner_input_grad,
+        winner_sums,
+        winner_weight_grad,
+    )
+    from .plain_norm import (
         moments,
         norm_channels,
         norm_channels_grad,
@@ -67,9 +74,6 @@ else:
         normalise,
         running,
         through,
-        winner_input_grad,
-        winner_sums,
-        winner_weight_grad,
     )
 
 __all__ = [

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from ...arrays import Activation
-from ..parallel import BLOCK, constant, scratch
+from ..parallel import constant, scratch
 from . import loops, plain
 from . import rows as row_sums
 
@@ -31,8 +31,8 @@ OUT_BYTES = 200_000
 TOGETHER = 8
 
 
-def _columns(start: int, stop: int) -> tuple[np.unsignedinteger, np.unsignedinteger]:
-    """Unsigned: a column that might be negative would be looked for from the end, one by one."""
+def columns(start: int, stop: int) -> tuple[np.unsignedinteger, np.unsignedinteger]:
+    """For a loop, unsigned: a column that might be negative would be looked for from the end, one by one."""
     return np.uintp(start), np.uintp(stop)
 
 
@@ -122,128 +122,8 @@ def drop(y: np.ndarray, keep: np.ndarray, rate: float) -> None:
 
 def column_sums(x: np.ndarray) -> np.ndarray:
     total = np.zeros(x.shape[1])
-    loops.column_sums(x, np.empty(x.shape[1], x.dtype), total, *_columns(0, x.shape[1]))
+    loops.column_sums(x, np.empty(x.shape[1], x.dtype), total, *columns(0, x.shape[1]))
     return total
-
-
-def moments(x: np.ndarray) -> Iterable[tuple[int, np.ndarray, np.ndarray]]:
-    width = x.shape[1]
-    found, part = np.zeros((5, width)), np.empty((3, width), x.dtype)
-    loops.moments(x, max(1, BLOCK // width), part[:2], part[2], found[2:], found[0], found[1], *_columns(0, width))
-    return [(len(x), found[0], found[1])]
-
-
-def norm_vectors(
-    gamma: np.ndarray, beta: np.ndarray, var: np.ndarray, eps: float, grown: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    number, out = var.dtype.type, np.empty((3, len(var)), var.dtype)
-    loops.norm_vectors(gamma, beta, var, number(eps), number(1), number(grown), out, *_columns(0, len(var)))
-    return out[0], out[1], out[2]
-
-
-def norm_factors(
-    sums: np.ndarray, gamma: np.ndarray, inv_std: np.ndarray, rows: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    factors, gammas = np.empty((len(sums), 3, len(gamma)), gamma.dtype), np.empty((2, len(gamma)), gamma.dtype)
-    loops.norm_factors(sums, gamma, inv_std, rows, factors, gammas, *_columns(0, len(gamma)))
-    return factors, gammas[0], gammas[1]
-
-
-def running(
-    mean: np.ndarray, inv_std: np.ndarray, running_mean: np.ndarray, running_std: np.ndarray, momentum: float
-) -> None:
-    number = running_mean.dtype.type
-    loops.running(mean, inv_std, running_mean, running_std, number(momentum), number(1))
-
-
-def normalise(
-    x: np.ndarray,
-    centre: np.ndarray,
-    scale: np.ndarray,
-    shift: np.ndarray,
-    slope: float,
-    keep: np.ndarray | None,
-    out: np.ndarray,
-) -> None:
-    loops.normalise(x, centre, scale, shift, x.dtype.type(slope), out, *_columns(0, x.shape[1]))
-    if keep is not None:
-        out *= keep
-
-
-def through(
-    gy: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray | None,
-    mean: np.ndarray,
-    scale: np.ndarray | None,
-    beta: np.ndarray | None,
-    slope: float,
-    keep: np.ndarray | None,
-    rate: float,
-    out: np.ndarray,
-    sums: np.ndarray,
-) -> None:
-    number, part = x.dtype.type, np.empty((2, x.shape[1]), x.dtype)
-    for here in plain.blocks(*x.shape):
-        block = out[here]
-        if y is not None and keep is None:
-            if gy is not out:
-                np.copyto(block, gy[here])
-            columns = _columns(0, x.shape[1])
-            loops.through_kept(block, x[here], y[here], mean, number(slope), number(1), part, sums, *columns)
-            continue
-        if y is None:
-            loops.through(gy[here], x[here], mean, scale, beta, number(slope), block)
-        else:
-            loops.leaky_relu_grad(gy[here].reshape(-1), y[here].reshape(-1), number(slope), block.reshape(-1))
-        if keep is not None:
-            drop(block.reshape(-1), keep[here].reshape(-1), rate)
-        loops.gradient_sums(block, x[here], mean, part, sums)
-
-
-def norm_grad(
-    g: np.ndarray, x: np.ndarray, mean: np.ndarray, k0: np.ndarray, k1: np.ndarray, k2: np.ndarray, out: np.ndarray
-) -> None:
-    loops.norm_grad(g, x, mean, k0, k1, k2, out, *_columns(0, x.shape[1]))
-
-
-def norm_channels(
-    x: np.ndarray,
-    gamma: np.ndarray,
-    beta: np.ndarray,
-    eps: float,
-    grown: float,
-    slope: float,
-    start: int,
-    stop: int,
-    mean: np.ndarray,
-    inv_std: np.ndarray,
-    out: np.ndarray,
-) -> None:
-    number, width = x.dtype.type, x.shape[1]
-    part, vectors, sums = np.empty((3, width), x.dtype), np.empty((3, width), x.dtype), np.zeros((5, width))
-    scalars = [number(scalar) for scalar in (eps, 1, grown, slope)]
-    rows = max(1, BLOCK // width)
-    loops.norm_channels(x, gamma, beta, *scalars, rows, part, sums, vectors, mean, out, *_columns(start, stop))
-    inv_std[start:stop] = vectors[0, start:stop]
-
-
-def norm_channels_grad(
-    g: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    gamma: np.ndarray,
-    mean: np.ndarray,
-    inv_std: np.ndarray,
-    slope: float,
-    start: int,
-    stop: int,
-    gammas: np.ndarray,
-) -> None:
-    number, width = x.dtype.type, x.shape[1]
-    part, sums, factors = np.empty((2, width), x.dtype), np.zeros((1, 2, width)), np.empty((1, 3, width), x.dtype)
-    scalars, columns = (number(slope), number(1)), _columns(start, stop)
-    loops.norm_channels_grad(g, x, y, gamma, mean, inv_std, *scalars, part, sums, factors, gammas, *columns)
 
 
 def adam(

@@ -122,6 +122,7 @@ def lay_out_turned(b, start, stop, panels):
 @cache
 def product(rows):
     """The loop for tiles of so many rows; the last lies over the one before where they do not divide a's."""
+
     @compiled
     def loop(a, b, turned, start, stop, panels, out, to):
         """out[:, to:][:, : stop - start] = a @ b[:, start:stop]

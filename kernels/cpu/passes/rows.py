@@ -82,6 +82,7 @@ def stretches(channels: int, itemsize: int, most: int) -> tuple[int, int]:
 @cache
 def winner_input_grad(stretch, last):
     """The loop for rows in such stretches: `winners.py`."""
+
     @compiled
     def loop(g, winner, w, pieces, block, index, panel, out):
         """g, winner: (N, J); w: (J pieces, C); out: (N, C). Of `block` winners at a time, whose stretches of w are laid
@@ -138,6 +139,7 @@ def sort_by_winner(g, winner, pieces, apart, index, factors, ends):
 @cache
 def winner_weight_grad(stretch, last):
     """The loop for rows in such stretches: `winners.py`."""
+
     @compiled
     def loop(g, winner, x, pieces, block, groups, index, factors, places, panel, out):
         """g, winner: (N, J); x: (N, C); out: (J pieces, C). Of `block` rows at a time, whose stretches of x are laid

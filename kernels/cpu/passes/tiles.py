@@ -59,6 +59,7 @@ def _tile(context, builder, signature, args):
 @cache
 def correlate(rows, vectors):
     """The loop for tiles of so many pixels; the last of a line lies over the one before where they do not divide it."""
+
     @compiled
     def loop(x, panels, stride, out):
         """out[n, a, b, o] += sum_{i, t} x[n, stride a + i, stride b][t] w[o, i, t]
@@ -92,6 +93,7 @@ def correlate(rows, vectors):
 @cache
 def scatter(rows, vectors):
     """The loop for tiles of so many pixels of gy, the last over the one before as in `correlate`."""
+
     @compiled
     def loop(gy, panels, stride, out):
         """out[n, stride a + i, stride b + j, c] += sum_o gy[n, a, b, o] w[o, i, j, c]
@@ -126,6 +128,7 @@ def scatter(rows, vectors):
 @cache
 def weight_sums(rows, vectors):
     """The loop for tiles of so many numbers of windows' lines, the last over the one before as in `correlate`."""
+
     @compiled
     def loop(x, gy, stride, lines, out):
         """out[i, t, o] += sum_{n, a, b} x[n, stride a + i, stride b][t] gy[n, a, b, o]
