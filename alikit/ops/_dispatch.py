@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -39,14 +40,21 @@ class _Twin(dict[str, Callable[..., Any]]):
 
 
 class _Noted(dict[str, Callable[..., Any]]):
-    """The kernels of a twin, each as `note(name, kernel)` has it."""
+    """The kernels of a twin by name, for the thread that made it as `note(name, kernel)` has them."""
 
     def __init__(self, twin: dict[str, Callable[..., Any]], note: Callable[[str, Callable[..., Any]], Any]):
         super().__init__()
-        self.twin, self.note = twin, note
+        self.twin, self.note, self.thread = twin, note, threading.get_ident()
 
     def __missing__(self, name: str) -> Callable[..., Any]:
-        found = self[name] = self.note(name, self.twin[name])
+        plain = self.twin[name]
+        with_note = self.note(name, plain)
+
+        def found(*args: Any, **options: Any) -> Any:
+            mine = threading.get_ident() == self.thread
+            return (with_note if mine else plain)(*args, **options)
+
+        self[name] = found
         return found
 
 
@@ -54,15 +62,25 @@ _CPU: dict[str, Callable[..., Any]] = _Twin("cpu")
 _GPU = _Twin("gpu")
 
 
+_noting = threading.Lock()
+
+
 @contextmanager
-def noted(note: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
-    """Inside, whoever asks for a kernel for NumPy's arrays gets `note(name, kernel)` (`program.py`)."""
+def noted(note: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> Iterator[bool]:
+    """Inside, whoever asks on this thread for a kernel for NumPy's arrays gets `note(name, kernel)` (`program.py`).
+
+    Yields whether that is so: not within another such block, on whichever thread.
+    """
     global _CPU
+    if not _noting.acquire(blocking=False):
+        yield False
+        return
     before, _CPU = _CPU, _Noted(_CPU, note)
     try:
-        yield
+        yield True
     finally:
         _CPU = before
+        _noting.release()
 
 
 def kernel(name: str, x: Any) -> Callable[..., Any]:

@@ -2,15 +2,15 @@
 
 A training step does the same every time: from one pass through networks, graph and walks it is known which kernels it
 calls, and on what. `trace` notes the calls as they are made and writes them down as the source of a function, all else
-left out: what a graph of launches is to a device, this is to NumPy's kernels. Every array is freed behind its last use,
-and a call whose results nobody reads is dropped.
+left out: what a graph of launches is to a device, this is to NumPy's kernels. Every array is freed behind its last use.
 
     r2 = join((x, r1), axis=-1, dropout=None)
     del r1
     r3_0, r3_1 = conv2d(r2, encoder_layers_0_conv_weight, None, stride=1, activation=activation, ...)
 
-Between kernels arrays may be viewed, not computed and not changed: what NumPy made of them on the way would be taken
-for a constant. Of two passes that differ in all that may vary, the programs then are not `same`.
+What is neither an input nor a result of an earlier call is taken for a constant. So between the kernels arrays may be
+viewed, but not computed or changed, and no number may be read from them. Of two passes over different inputs that do
+compute arrays the programs are not `same`; a change in place or a number that both happen to agree on does not show.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ import re
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from itertools import count
+from itertools import combinations, count
+from keyword import iskeyword
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
+from alikit.backend import settle
 from alikit.ops._dispatch import noted
 
 
 class Program:
     """What `trace` has found.
 
-    source     the function, as text;  run: the function, of the inputs in their order
+    source     of a function of the inputs, in their order
     constants  what the text calls by other names than those of inputs and results
     """
 
@@ -40,7 +42,14 @@ class Program:
         self.source, self.constants = source, constants
         scope = {**constants, "ndarray": np.ndarray}
         exec(compile(source, "<program>", "exec"), scope)
-        self.run: Callable[..., Any] = scope["program"]
+        self._function: Callable[..., Any] = scope.pop("program")  # which knows its scope: no cycle
+
+    def run(self, *inputs: np.ndarray) -> Any:
+        """What the computation returns for other inputs, with nothing left to other threads."""
+        try:
+            return self._function(*inputs)
+        finally:
+            settle()
 
     def same(self, other: Program) -> bool:
         """Whether both do the same to the same arrays."""
@@ -50,16 +59,21 @@ class Program:
 
 def trace(
     fn: Callable[[], Any], inputs: Mapping[str, np.ndarray], names: Mapping[str, np.ndarray]
-) -> tuple[Any, Program]:
-    """What fn() returns, and the program that does the same to other inputs.
+) -> tuple[Any, Program | None]:
+    """What fn() returns, arrays in tuples and lists, and the program that does the same to other inputs.
 
-    inputs  arrays that fn reads, by the names that they are to have as arguments
+    inputs  arrays that fn reads, by the names that they are to have as arguments; each in memory of its own
     names   of arrays that stay, parameters for example: the program reads what is then in them
+
+    The program is None while another pass is being traced. ValueError where inputs share memory.
     """
+    for one, other in combinations(inputs, 2):
+        if np.may_share_memory(inputs[one], inputs[other]):
+            raise ValueError(f"trace: {one} and {other} share memory: wanted inputs that can differ")
     notes = _Notes(inputs, names)
-    with noted(notes.wrapped):
+    with noted(notes.wrapped) as alone:
         result = fn()
-    return result, notes.program(result)
+        return result, notes.program(result) if alone else None
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -72,13 +86,16 @@ def _same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
+#: names of results
+_RESULT = re.compile(r"r\d+(_\d+)?")
+
+
 class _Call(NamedTuple):
-    """results: the variables that receive them, one or as many as are unpacked;  kept: whatever becomes of them."""
+    """results: the variables that receive them, one or as many as are unpacked;  reads: of earlier ones and inputs."""
 
     text: str
     reads: set[str]
     results: tuple[str, ...]
-    kept: bool
 
 
 class _Place(NamedTuple):
@@ -117,8 +134,7 @@ class _Notes:
             given = [self._text(a) for a in args] + [f"{key}={self._text(a)}" for key, a in options.items()]
             text = f"{self._constant(kernel, name)}({', '.join(given)})"
             found = kernel(*args, **options)
-            # what a kernel changes has a name that begins with `out`
-            self._note(text, found, kept=any(key.startswith("out") for key in options))
+            self._note(text, found)
             return found
 
         return call
@@ -128,8 +144,6 @@ class _Notes:
         last = self._text(result)
         live, body = self._read_in(last), [f"return {last}"]
         for call in reversed(self.calls):
-            if not call.kept and live.isdisjoint(call.results):
-                continue
             dead = call.reads.union(call.results) - live - set(self.inputs)
             if dead:
                 body.append(f"del {', '.join(sorted(dead))}")
@@ -141,11 +155,11 @@ class _Notes:
     def _read_in(self, text: str) -> set[str]:
         return self.variables.intersection(re.findall(r"\w+", text))
 
-    def _note(self, text: str, found: Any, kept: bool) -> None:
+    def _note(self, text: str, found: Any) -> None:
         name, reads = f"r{len(self.calls)}", self._read_in(text)
         several = isinstance(found, tuple) and len(found) > 1
         results = tuple(f"{name}_{i}" for i in range(len(found))) if several else (name,)
-        self.calls.append(_Call(text, reads, results, kept))
+        self.calls.append(_Call(text, reads, results))
         self.variables.update(results)
         for variable, value in zip(results, found if several else (found,), strict=True):
             self._learn(value, variable)
@@ -189,7 +203,8 @@ class _Notes:
         if known is not None:
             return known
         if isinstance(value, np.ndarray):
-            return self._view(value) or self._constant(value, self.names.get(id(value), "array"))
+            name = self.names.get(id(value))
+            return (self._view(value) if name is None else None) or self._constant(value, name or "array")
         return self._constant(value, _name(value))
 
     def _record(self, value: Any) -> str:
@@ -222,8 +237,10 @@ class _Notes:
     def _constant(self, value: Any, name: str) -> str:
         """What stands for a value that neither inputs nor calls have brought."""
         name = re.sub(r"\W", "_", name)
+        if not name.isidentifier() or iskeyword(name) or name in ("ndarray", "program") or _RESULT.fullmatch(name):
+            name = f"_{name}"
         for numbered in (f"{name}{number or ''}" for number in count()):
-            if numbered not in self.variables and _same(self.constants.setdefault(numbered, value), value):
+            if numbered not in self.inputs and _same(self.constants.setdefault(numbered, value), value):
                 return numbered
         raise AssertionError("count has no end")
 

@@ -35,7 +35,6 @@ class Adversarial:
     """What the games against a discriminator share. Both halves go through D at once, data first (method 1.3)."""
 
     result: Any = AdversarialResult
-    straight = True
     data, sample = "D(x,z^)", "D(x~,z)"
 
     def __init__(self, model: ALI | GAN):
@@ -58,6 +57,7 @@ class AliRules(Adversarial):
     """Adversarially learned inference."""
 
     model: ALI
+    straight = True
 
     def play(self, batch: Batch, how: Pass) -> Any:
         return objective.play(self.model, batch.x, how)
@@ -142,6 +142,7 @@ class GanRules(Adversarial):
     """The GAN's game as the authors' code plays it: ALI's losses and D's single pass, without codes."""
 
     model: GAN
+    straight = True
     data, sample = "D(x)", "D(x~)"
 
     def play(self, batch: Batch, how: Pass) -> GanGame:

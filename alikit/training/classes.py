@@ -61,6 +61,8 @@ class ClassRules(AliRules):
     """Adversarially learned inference with labels. The gradients are those of the game without: `objective.gradients`
     knows both players' losses by the gradient at D's logits alone."""
 
+    straight = True
+
     result: Any = ClassResult
 
     def play(self, batch: Batch, how: Pass) -> Game:

@@ -65,6 +65,7 @@ class ConditionalRules(Adversarial):
     """Adversarially learned inference given conditions."""
 
     model: ConditionalALI
+    straight = True
 
     def play(self, batch: Batch, how: Pass) -> ConditionalGame:
         return play(self.model, batch, how)

@@ -28,7 +28,6 @@ class InverseRules:
     """E |z - Gz(Gx(z))|^2 for a frozen Gx (method 5.1). Of the data nothing but the batch's size is used."""
 
     result = Regression
-    straight = False
 
     def __init__(self, model: InverseMapping):
         self.model = model
@@ -88,7 +87,6 @@ class VaeRules:
     """
 
     result = Bound
-    straight = False
 
     def __init__(self, model: VAE, warm_up: int = 0):
         self.model, self.warm_up = model, warm_up

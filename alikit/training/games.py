@@ -39,12 +39,13 @@ class Batch(NamedTuple):
 class Rules(Protocol):
     """What a Trainer needs of a game.
 
-    model     whose parameters move
-    result    a step's record, a NamedTuple: what `figures` gives, then grad_norm_<player> for every player
-    straight  whether a step is nothing but calls of kernels, so that it may run as a program of them (`replay.py`)
-    """
+    model    whose parameters move
+    result   a step's record, a NamedTuple: what `figures` gives, then grad_norm_<player> for every player
 
-    straight: bool
+    A class may say straight = True, for itself and not for its subclasses: its steps are nothing but calls of kernels,
+    so that on NumPy's arrays, too, they may run as programs (`ops/program.py` says what that means, `replay.py` when it
+    is done). `how.step` then is a clock wherever the model lies.
+    """
 
     @property
     def model(self) -> Any: ...

@@ -1,103 +1,131 @@
 """A Trainer's updates on NumPy arrays, run as programs of their kernel calls (`ops/program.py`).
 
-The first two updates on a batch of some shapes are traced while they are computed as ever: batch and clock apart, they
-are to do the same. From then on what they have in common runs in their place, with the same bytes.
+The second and the third update on a batch of some shapes are traced while they are computed as ever: batch and clock
+apart, they are to do the same. From then on what they have in common runs in their place, with the same bytes, until
+something about the trainer or its model is replaced.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain, combinations
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alikit.backend import settle
+from alikit.nn import Parameter
 from alikit.ops.program import Program, trace
 from alikit.training.games import Batch
 
 if TYPE_CHECKING:
     from alikit.training.step import Computed, Trainer
 
+#: Shapes of batches that have programs at a time: an epoch has one or two.
+SHAPES = 8
+
 
 class Replay:
-    """The updates of a Trainer.
+    """The updates of one Trainer, which is not held.
 
-    programs   of shapes and dtypes of a batch: what its updates do; None where two of them did not do the same
+    programs   shapes and dtypes of a batch -> what its updates do, once that is known; None where two of them did not
+               do the same
     """
 
-    def __init__(self, trainer: Trainer):
-        self.trainer = trainer
+    def __init__(self) -> None:
         self.clock = np.zeros(3, np.int64)
         self.programs: dict[Any, Program | None] = {}
-        self._once: dict[Any, Program] = {}
-        self._parameters = trainer.model.parameters()
-        self._buffers = [(module.buffers, name) for module in trainer.model.modules() for name in module.buffers]
-        self._bound: list[Any] = []
+        self._seen: dict[Any, Program | None] = {}  # and what has been traced of it once
+        self._holders: list[Iterable[Any]] = []  # what modules hold
+        self._parameters: list[Parameter] = []
+        self._given: tuple[list[Any], list[Any]] = [], []
 
-    def fits(self, batch: Batch) -> bool:
+    def __deepcopy__(self, _: Any) -> Replay:
+        """Nothing: a copied trainer's arrays are others."""
+        return Replay()
+
+    def fits(self, trainer: Trainer, batch: Batch) -> bool:
         """Whether an update may be a program: it consists of kernels for NumPy's arrays, and is at one step only."""
-        trainer = self.trainer
+        arrays = list(_arrays(batch).values())
         return (
-            trainer.rules.straight
+            vars(type(trainer.rules)).get("straight", False)  # not inherited: a subclass may compute otherwise
             and trainer.noise is None
             and len({adam.steps for adam in trainer.adams.values()}) == 1
             and trainer.seed.bit_length() < 64  # the clock's integers
-            and all(type(array) is np.ndarray and array.flags.c_contiguous for array in _arrays(batch).values())
+            and all(type(array) is np.ndarray and array.flags.c_contiguous for array in arrays)
+            and not any(np.may_share_memory(one, other) for one, other in combinations(arrays, 2))
         )
 
-    def compute(self, batch: Batch, number: int) -> Computed:
-        """What `trainer.compute` does in step `number`, counted from 0, of a batch that fits."""
-        bound = self._bindings()
-        if len(bound) != len(self._bound) or not all(map(is_, bound, self._bound)):
-            self.programs, self._once, self._bound = {}, {}, bound
+    def compute(self, trainer: Trainer, batch: Batch, number: int) -> Computed:
+        """What `trainer.compute` does in step `number`, counted from 0, with a batch that fits."""
+        self._heed_changes(trainer)
         inputs = _arrays(batch)
         key = tuple([(array.shape, array.dtype) for array in inputs.values()])
-        if key in self.programs:
-            program = self.programs[key]
-            return self._run(program, inputs, number) if program else self._eager(batch, number)
-        return self._traced(key, batch, number)
-
-    def _run(self, program: Program, inputs: dict[str, np.ndarray], number: int) -> Computed:
-        trainer = self.trainer
-        self.clock[:] = trainer.seed, number, trainer.updates
-        try:
+        program = self.programs.get(key)
+        if program is not None:
+            self.clock[:] = trainer.seed, number, trainer.updates
             found = program.run(*inputs.values())
-        except BaseException:
-            settle()  # what was left to other threads fails now or never
-            raise
-        trainer.updates += 1
-        return found
+            trainer.updates += 1
+            return found
+        if key in self._seen and key not in self.programs:
+            return self._traced(trainer, inputs, number, key)
+        if key not in self._seen:
+            if len(self._seen) == SHAPES:
+                self._forget()
+            self._seen[key] = None
+        return trainer.compute(batch, trainer.how(number))
 
-    def _eager(self, batch: Batch, number: int) -> Computed:
-        return self.trainer.compute(batch, self.trainer.how(number))
-
-    def _traced(self, key: Any, batch: Batch, number: int) -> Computed:
-        trainer = self.trainer
+    def _traced(self, trainer: Trainer, inputs: dict[str, np.ndarray], number: int, key: Any) -> Computed:
         self.clock[:] = trainer.seed, number, trainer.updates
-        how = trainer.how(self.clock)
-        found, program = trace(lambda: trainer.compute(batch, how), _arrays(batch), self._names())
-        before = self._once.pop(key, None)
+        # in memory of their own: what lies beside a batch in the same memory is not part of the batch
+        inputs = {name: array if array.base is None else array.copy() for name, array in inputs.items()}
+        batch, how = _batch(inputs), trainer.how(self.clock)
+        found, program = trace(lambda: trainer.compute(batch, how), inputs, self._names(trainer))
+        before = self._seen[key]
         if before is None:
-            self._once[key] = program
-        else:
+            self._seen[key] = program
+        elif program is not None:
             self.programs[key] = program if program.same(before) else None
         return found
 
-    def _bindings(self) -> list[Any]:
-        """What a program takes for given: arrays that it knows by themselves, not by their names."""
-        trainer = self.trainer
-        given = [parameter.data for parameter in self._parameters]
-        given += [buffers[name] for buffers, name in self._buffers]
-        for adam in trainer.adams.values():
-            given += adam.settings, adam.flat.data, adam.m, adam.v
-        return [*given, trainer.rules, trainer.ema]
+    def _forget(self) -> None:
+        self.programs, self._seen = {}, {}
 
-    def _names(self) -> dict[str, np.ndarray]:
+    def _heed_changes(self, trainer: Trainer) -> None:
+        """Forgets all programs where something was replaced that they take for given."""
+        objects, values = self._given_by(trainer)
+        known_objects, known_values = self._given
+        same = len(objects) == len(known_objects) and all(map(is_, objects, known_objects))
+        if not same or values != known_values:
+            self._forget()
+            modules = list(trainer.model.modules())
+            attributes = [vars(module) for module in modules]
+            self._holders = [holder.values() for holder in (*attributes, *(module.buffers for module in modules))]
+            self._holders += [held for each in attributes for held in each.values() if type(held) is list]
+            self._parameters = trainer.model.parameters()
+            self._given = self._given_by(trainer)
+
+    def _given_by(self, trainer: Trainer) -> tuple[list[Any], list[Any]]:
+        """What an update is made of: objects, known by themselves, and values."""
+        objects: list[Any] = [trainer.rules, trainer.model, *chain.from_iterable(self._holders)]
+        objects += [parameter.data for parameter in self._parameters]
+        values: list[Any] = [trainer.precision]
+        for adam in trainer.adams.values():
+            objects += adam, adam.flat.data, adam.m, adam.v
+            values.append(adam.settings)
+        if trainer.ema is not None:
+            objects.append(trainer.ema.average)
+            values.append(trainer.ema.rate)
+        return objects, values
+
+    def _names(self, trainer: Trainer) -> dict[str, np.ndarray]:
         """Of arrays that stay."""
-        trainer, names = self.trainer, dict(self.trainer.model.named_buffers())
+        names = dict(trainer.model.named_buffers())
         names |= {name: parameter.data for name, parameter in trainer.model.named_parameters()}
         for player, adam in trainer.adams.items():
             names |= {f"flat_{player}": adam.flat.data, f"m_{player}": adam.m, f"v_{player}": adam.v}
+        if trainer.ema is not None:
+            names["average"] = trainer.ema.average
         return {**names, "clock": self.clock}
 
 
@@ -109,3 +137,9 @@ def _arrays(batch: Batch) -> dict[str, Any]:
     if batch.labelled is not None:
         found["labelled_x"], found["labelled_y"] = batch.labelled
     return found
+
+
+def _batch(arrays: dict[str, Any]) -> Batch:
+    """The inverse of `_arrays`."""
+    labelled = (arrays["labelled_x"], arrays["labelled_y"]) if "labelled_x" in arrays else None
+    return Batch(arrays["x"], arrays.get("y"), labelled)

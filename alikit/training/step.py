@@ -52,12 +52,12 @@ class Trainer:
         ema: float | None = None,
         precision: str = "fp32",
     ):
-        self.rules, self.model, self.seed, self.precision = rules, rules.model, seed, precision
+        self.rules, self.model, self.seed, self.precision = rules, rules.model, int(seed), precision
         self.noise = noise
         low = compute_dtype(precision) if precision == "bf16" else None
         self.adams = {player: Adam(named, settings, low) for player, named in rules.players().items()}
         self.ema = EMA(self.adams["g"].flat, ema) if ema else None
-        self.replay = Replay(self)
+        self.replay = Replay()
 
     def how(self, step: Any) -> Pass:
         """The pass of a step: its number, counted from 0, or a clock."""
@@ -86,8 +86,8 @@ class Trainer:
         """
         number = int(number)  # a NumPy integer would be taken for a device's clock
         batch = batch if isinstance(batch, Batch) else Batch(batch)
-        if self.replay.fits(batch):
-            figures, squares = self.replay.compute(batch, number)
+        if self.replay.fits(self, batch):
+            figures, squares = self.replay.compute(self, batch, number)
         else:
             figures, squares = self.compute(batch, self.how(number))
         found = np.concatenate([to_numpy(figures), *(to_numpy(s) for s in squares)])

@@ -1,14 +1,17 @@
 """Programs: their source, what they leave out, when arrays are freed, and what cannot be one."""
 
-import gc
 import math
+import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from alikit.ops._dispatch import Activation, Counters, Dropout, NormState, kernel, noted
+from alikit.kernels.cpu import parallel
+from alikit.ops import _dispatch
+from alikit.ops._dispatch import Activation, Counters, Dropout, NormState, kernel
 from alikit.ops.program import Program, trace
 
 W = np.arange(6, dtype=np.float32).reshape(2, 1, 1, 3)
@@ -24,26 +27,34 @@ def x(stream) -> np.ndarray:
     return stream("x").standard_normal((4, 1, 1, 3)).astype(np.float32)
 
 
-def traced(fn: Any, x: np.ndarray, **names: np.ndarray) -> Program:
-    found, program = trace(lambda: fn(x), {"x": x}, names)
-    again = program.run(x)
-    np.testing.assert_array_equal(np.asarray(again), np.asarray(found))
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """fake(name=function, ...): all kernels that there are."""
+    return lambda **kernels: monkeypatch.setattr(_dispatch, "_CPU", kernels)
+
+
+def traced(fn: Callable[[np.ndarray], Any], x: np.ndarray, names: dict[str, np.ndarray] | None = None) -> Program:
+    """Of fn(x)."""
+    _, program = trace(lambda: fn(x), {"x": x}, names or {})
+    assert program is not None
     return program
 
 
 def test_source(x: np.ndarray) -> None:
-    """By names, results freed behind their last use, what is looked at by others left out."""
+    """By names; every result is freed behind its last use, which may be none."""
 
     def fn(x: np.ndarray) -> Any:
         y = layer(x)
         kernel("scale_rows", x)(y, y[:, :, :, :1])
         return kernel("join", x)([y, layer(x)], axis=-1, dropout=None)
 
-    program = traced(fn, x, **{"decoder.0.weight": W})
+    program = traced(fn, x, {"decoder.0.weight": W})
     assert program.source == (
         "def program(x):\n"
         "    r0_0, r0_1 = conv2d(x, decoder_0_weight, activation=activation)\n"
         "    del r0_1\n"
+        "    r1 = scale_rows(r0_0, ndarray((4, 1, 1, 1), float32, r0_0, 0, (8, 8, 8, 4)))\n"
+        "    del r1\n"
         "    r2_0, r2_1 = conv2d(x, decoder_0_weight, activation=activation)\n"
         "    del r2_1\n"
         "    r3 = join([r0_0, r2_0], axis=-1, dropout=None)\n"
@@ -55,7 +66,7 @@ def test_source(x: np.ndarray) -> None:
 
 def test_it_reads_what_is_then_in_its_inputs_and_in_what_stays(x: np.ndarray, stream) -> None:
     weight = W.copy()
-    _, program = trace(lambda: kernel("conv2d", x)(x, weight)[0], {"x": x}, {})
+    program = traced(lambda x: kernel("conv2d", x)(x, weight)[0], x)
     other = stream("other").standard_normal((4, 1, 1, 3)).astype(np.float32)
     weight *= 2
     np.testing.assert_array_equal(program.run(other), kernel("conv2d", x)(other, 2 * W)[0])
@@ -85,43 +96,44 @@ def test_views(view: Any, of: str, stream) -> None:
 
     shape = (2, 2, 1, 4) if of == "part of a result" else (4, 1, 1, 2)
     first, other = (stream(name).random(shape, np.float32) for name in ("first", "other"))
-    _, program = trace(lambda: fn(first), {"x": first}, {})
+    program = traced(fn, first)
     wanted, found = fn(other), program.run(other)
     np.testing.assert_array_equal(found, wanted)
     assert (found.dtype, found.strides) == (wanted.dtype, wanted.strides) or not found.size
 
 
-def test_views_of_one_of_several_results_in_one_array(x: np.ndarray) -> None:
+def test_views_of_one_of_several_results_in_one_array(x: np.ndarray, fake: Callable) -> None:
     """Which of them it lies in, not which came first."""
-
-    def fake(name: str, _: Any) -> Any:
-        return lambda x: tuple(np.concatenate([x, 2 * x, 3 * x]).reshape(3, 4, 3))
-
-    with noted(fake):
-        _, program = trace(lambda: kernel("join", x)(x)[1][1:3], {"x": x}, {})
-        np.testing.assert_array_equal(program.run(x), 2 * x[1:3].reshape(2, 3))
+    fake(join=lambda x: tuple(np.concatenate([x, 2 * x, 3 * x]).reshape(3, 4, 3)))
+    program = traced(lambda x: kernel("join", x)(x)[1][1:3], x)
+    np.testing.assert_array_equal(program.run(x), 2 * x[1:3].reshape(2, 3))
 
 
-def test_records(x: np.ndarray) -> None:
+def test_records(x: np.ndarray, fake: Callable) -> None:
     """What a call has returned is handed on whole; others are made anew if a result is in them, else they stay."""
-
-    def fake(name: str, _: Any) -> Any:
-        return lambda x, *records: (x + 1, (x + 2, x + 3)) if name == "join" else x[0] + 4
+    fake(join=lambda x: (x + 1, (x + 2, x + 3)), join_grad=lambda pair, *_: pair[0] + 4)
 
     def fn(x: np.ndarray) -> Any:
         y, pair = kernel("join", x)(x)
         mask, steep = Dropout(0.5, Counters(1, 2, 3)), Activation("leaky_relu", 0.5)
-        return kernel("join_grad", x)(pair, pair[::-1], [y], (y,), NormState(x, pair[0]), mask, steep)
+        several = pair[::-1], list(pair), pair[:1], (*pair, y), [y], (y,)
+        return kernel("join_grad", x)(pair, *several, NormState(x, pair[0]), mask, steep)
 
-    with noted(fake):
-        _, program = trace(lambda: fn(x), {"x": x}, {})
+    program = traced(fn, x)
     assert (
-        "r1 = join_grad(r0_1, (r0_1[1], r0_1[0]), [r0_0], (r0_0,), "
-        "NormState(x, r0_1[0], None, None, None, 1.0, None), dropout, activation)\n"
+        "r1 = join_grad(r0_1, (r0_1[1], r0_1[0]), [r0_1[0], r0_1[1]], (r0_1[0],), (r0_1[0], r0_1[1], r0_0), [r0_0], "
+        "(r0_0,), NormState(x, r0_1[0], None, None, None, 1.0, None), dropout, activation)\n"
     ) in program.source
 
 
-def test_calls_that_change_something_stay(x: np.ndarray) -> None:
+def test_what_is_handed_through_keeps_its_name(x: np.ndarray, fake: Callable) -> None:
+    """It is freed when its last name is, and known by its first."""
+    fake(join=lambda x: (x, x + 1), join_grad=lambda x: x * 2)
+    program = traced(lambda x: kernel("join_grad", x)(kernel("join", x)(x)[0]), x)
+    assert "    r1 = join_grad(x)\n" in program.source
+
+
+def test_calls_change_what_they_changed(x: np.ndarray) -> None:
     average = np.zeros(12, np.float32)
 
     def fn(x: np.ndarray) -> Any:
@@ -135,36 +147,30 @@ def test_calls_that_change_something_stay(x: np.ndarray) -> None:
     np.testing.assert_array_equal(average, x.reshape(-1) / 2)
 
 
-def test_arrays_die_behind_their_last_use(x: np.ndarray) -> None:
+def test_arrays_die_behind_their_last_use(x: np.ndarray, fake: Callable) -> None:
     """And none is kept by the program."""
     alive: list[Any] = []
-
-    def seen(name: str, fn: Any) -> Any:
-        def call(*args: Any, **options: Any) -> Any:
-            count = sum(ref() is not None for ref in alive)
-            y = fn(*args, **options)
-            alive.append(weakref.ref(y[0]))
-            counts.append(count)
-            return y
-
-        return call
-
     counts: list[int] = []
-    square = np.eye(3, dtype=np.float32).reshape(3, 1, 1, 3)
+
+    def seen(x: np.ndarray) -> np.ndarray:
+        counts.append(sum(ref() is not None for ref in alive))
+        alive.append(weakref.ref(y := x + 1))
+        return y
+
+    fake(join=seen)
 
     def fn(x: np.ndarray) -> Any:
         for _ in range(5):
-            x = kernel("conv2d", x)(x, square)[0]
+            x = kernel("join", x)(x)
         return x
 
-    with noted(seen):
-        _, program = trace(lambda: fn(x), {"x": x}, {})
+    program = traced(fn, x)
     counts.clear(), alive.clear()
     result = program.run(x)
     assert counts == [0, 1, 1, 1, 1]
+    assert [ref() is not None for ref in alive] == [False] * 4 + [True]
     del result
-    gc.collect()
-    assert not any(ref() is not None for ref in alive)
+    assert alive[-1]() is None
 
 
 def doubled(x: np.ndarray) -> Any:
@@ -190,7 +196,7 @@ steps: list[int] = []
 
 @pytest.mark.parametrize("fn", [doubled, counted, graded, made])
 def test_what_is_computed_between_kernels_shows_in_a_second_pass(fn: Any, x: np.ndarray) -> None:
-    programs = [trace(lambda: fn(x), {"x": x}, {})[1] for _ in range(2)]
+    programs = [traced(fn, x) for _ in range(2)]
     assert not programs[0].same(programs[1])
 
 
@@ -202,10 +208,7 @@ def test_passes_that_do_the_same_have_the_same_program(x: np.ndarray) -> None:
         dropout = mask._replace(counters=Counters(*mask.counters))
         return kernel("conv2d", x)(x, W, activation=Activation("leaky_relu", 0.1), dropout=dropout)[0]
 
-    programs = []
-    for number in range(2):
-        given = x + number
-        programs.append(trace(lambda given=given: fn(given), {"x": given}, {})[1])
+    programs = [traced(fn, x + number) for number in range(2)]
     assert programs[0].same(programs[1])
 
 
@@ -223,29 +226,78 @@ def test_an_array_is_not_taken_for_one_that_lay_there_before(x: np.ndarray) -> N
                 return layer(z)
         return pytest.skip("no id was used again")
 
-    _, program = trace(lambda: fn(x), {"x": x}, {})
-    assert "array" in program.source.splitlines()[-3]
+    assert "array" in traced(fn, x).source.splitlines()[-3]
 
 
 @pytest.mark.parametrize("number", [math.inf, np.float64(0.5), np.float32(0.5), np.int64(3)])
-def test_numbers_without_a_source_are_constants(number: Any, x: np.ndarray) -> None:
-    with noted(lambda name, fn: lambda x, number: (x, number)):
-        _, program = trace(lambda: kernel("normal", x)(x, number), {"x": x}, {})
-        again = program.run(x)[1]
+def test_numbers_without_a_source_are_constants(number: Any, x: np.ndarray, fake: Callable) -> None:
+    fake(normal=lambda x, number: (x, number))
+    program = traced(lambda x: kernel("normal", x)(x, number), x)
+    again = program.run(x)[1]
     assert again == number
     assert type(again) is type(number)
 
 
-def test_names_meet_no_others(x: np.ndarray) -> None:
-    """A parameter called like an input, a result or a kernel gets a number."""
-    names = {"x": W, "r0": W + 1, "conv2d": W + 2}
-    for weight in names.values():
-        _, program = trace(lambda weight=weight: kernel("conv2d", x)(x, weight)[0], {"x": x}, names)
-        np.testing.assert_array_equal(program.run(x), kernel("conv2d", x)(x, weight)[0])
+@pytest.mark.parametrize("name", ["x", "r0_0", "r1", "conv2d", "class", "ndarray", "program", "0.weight", "a b", ""])
+def test_names_meet_no_others(name: str, x: np.ndarray) -> None:
+    """A parameter may be called like an input, an earlier or later result, a kernel, or as nothing in Python is."""
+
+    def fn(x: np.ndarray) -> Any:
+        y = kernel("conv2d", x)(x, weight)[0]
+        return kernel("scale_rows", x)(y[1:], y[1:, :, :, :1])
+
+    weight = W + 1
+    np.testing.assert_array_equal(traced(fn, x, {name: weight}).run(x + 1), fn(x + 1))
+
+
+def test_a_constant_beside_an_input_in_its_memory(stream) -> None:
+    """Is known by its name, not by its place."""
+    rows = stream("rows").random((8, 3), np.float32)
+    x, fixed = rows[:4], rows[:2]
+    _, program = trace(lambda: kernel("join", x)([x, fixed], axis=0), {"x": x}, {"fixed": fixed})
+    np.testing.assert_array_equal(program.run(rows[4:]), np.concatenate([rows[4:], rows[:2]]))
+
+
+def test_inputs_that_share_memory(x: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"^trace: a and c share memory: wanted inputs that can differ$"):
+        trace(lambda: None, {"a": x[:2], "b": W, "c": x[1:]}, {})
+
+
+def test_nothing_is_left_to_other_threads(stream) -> None:
+    """A weight's gradient is there when a program ends, as `settle` would see to behind a walk."""
+    x, gy = (stream(name).random((300, 1, 1, 200), np.float32) for name in ("x", "gy"))
+    parallel.resize_pool(2)
+    try:
+        given = {"x": x, "gy": gy}
+        _, program = trace(lambda: kernel("conv2d_weight_grad", x)(x, gy, (1, 1), partials=True), given, {})
+        parallel.settle()
+        for _ in range(5):
+            found = program.run(x, gy).reshape(200, 200).copy()
+            np.testing.assert_allclose(found, gy[:, 0, 0].T @ x[:, 0, 0], rtol=1e-5)
+    finally:
+        parallel.resize_pool(1)
+
+
+def test_a_trace_at_a_time(x: np.ndarray) -> None:
+    """What another thread does is no part of it, and there is none within another."""
+    inner: list[Any] = []
+
+    def fn() -> Any:
+        elsewhere = threading.Thread(target=lambda: inner.append(trace(lambda: layer(x + 1), {"x": x}, {})))
+        elsewhere.start(), elsewhere.join()
+        inner.append(trace(lambda: layer(x), {"x": x}, {}))
+        return layer(x)
+
+    found, program = trace(fn, {"x": x}, {})
+    assert [each for _, each in inner] == [None, None]
+    np.testing.assert_array_equal(inner[1][0], found)
+    assert program.source.count("conv2d") == 2  # here, within another and not
 
 
 def test_kernels_are_themselves_again(x: np.ndarray) -> None:
     before = kernel("conv2d", x)
-    with pytest.raises(ZeroDivisionError):
-        trace(lambda: 1 / 0, {}, {})
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            trace(lambda: 1 / 0, {}, {})
     assert kernel("conv2d", x) is before
+    assert trace(lambda: layer(x), {"x": x}, {})[1] is not None
