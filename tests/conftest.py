@@ -12,6 +12,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -88,16 +89,25 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.fixture
-def readonly_folder() -> Iterator[Path]:
-    """A folder that cannot be written. Root may write anywhere, so root becomes nobody for the length of the test."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o555)
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Root may write anything, so root becomes nobody."""
     root = os.geteuid() == 0
     if root:
         os.seteuid(NOBODY)
-    yield folder
-    if root:
-        os.seteuid(0)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.fixture
+def readonly_folder() -> Iterator[Path]:
+    """A folder that cannot be written, for the length of a test."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o555)
+    with unprivileged():
+        yield folder
     folder.chmod(0o755)
     shutil.rmtree(folder)

@@ -1,10 +1,14 @@
 """Compiled loops on disk: one process at a time, and none that is older than the files it was made of."""
 
+import os
+import tempfile
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.conftest import unprivileged
 
 numba = pytest.importorskip("numba", reason="without Numba nothing is compiled")
 fcntl = pytest.importorskip("fcntl", reason="without flock Numba's folder is as it is")
@@ -81,3 +85,30 @@ def test_who_compiles_waits_for_another_process(folder: Path) -> None:
         assert not done.wait(2)
     assert done.wait(60)
     thread.join()
+
+
+def test_a_lock_that_may_only_be_read_is_a_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where users share a folder, all but one find a file of another's."""
+    with tempfile.TemporaryDirectory() as shared:
+        monkeypatch.setattr(numba.config, "CACHE_DIR", shared)
+        kept = compiling.compiled(double)._cache
+        lock = Path(kept.cache_path) / "alikit.lock"
+        lock.touch(0o444)
+        for folder in (lock.parent, lock.parent.parent):
+            folder.chmod(0o777)
+        with unprivileged(), kept._alone() as alone, open(lock) as other:
+            assert alone
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_lock_of_one_s_own_may_be_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS locks no file that may not."""
+
+    def flock(lock: int, how: int) -> None:
+        if fcntl.fcntl(lock, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(9, "Bad file descriptor")
+        fcntl.flock(lock, how)
+
+    monkeypatch.setattr(compiling, "flock", flock)
+    assert [used(np.float32), used(np.float32)] == [(0, 1), (1, 0)]

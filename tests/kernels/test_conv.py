@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from alikit.kernels.checks import check_conv
 from alikit.kernels.cpu.conv import conv2d, conv2d_backward, conv2d_input_grad, conv2d_weight_grad
 from alikit.kernels.cpu.patches import gather_is_cheaper
 
@@ -205,6 +206,11 @@ ERRORS = {
         lambda: conv2d(X[:, :, :1], W),
         r"conv2d: a kernel of \(3, 2\) does not fit an input of \(6, 1\)",
     ),
+    "no rows": (lambda: conv2d(X[:0], W), r"conv2d: x \(0, 6, 5, 3\) has no rows"),
+    "no rows, left to a norm": (
+        lambda: conv2d(X[:0, :1, :1], W[:, :1, :1], moments=True, deferred=True),
+        r"conv2d: x \(0, 1, 1, 3\) has no rows",
+    ),
     "stride 0": (lambda: conv2d(X, W, stride=0), r"conv2d: stride must be an integer of at least 1, found 0"),
     "x not contiguous": (lambda: conv2d(X.transpose(0, 2, 1, 3), W), r"conv2d: x \(2, 5, 6, 3\) is not contiguous"),
     "gy of another size": (
@@ -242,6 +248,16 @@ ERRORS = {
 def test_wrong_arguments_are_named(call: Callable, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("stride", [1, 2, np.int64(2)])
+def test_a_refused_stride_leaves_no_trace_nor_does_the_same_number_as_an_integer(stride: int) -> None:
+    """Checks remember what they were asked, and 2.0 equals 2."""
+    check_conv.cache_clear()
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"conv2d: stride must be an integer of at least 1, found {stride}.0"):
+            conv2d(X, W, stride=float(stride))  # type: ignore[arg-type]
+        assert conv2d(X, W, stride=stride)[0].shape == (2, 3 // stride + 1, 3 // stride + 1, 4)
 
 
 @pytest.mark.parametrize(

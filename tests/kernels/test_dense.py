@@ -106,6 +106,17 @@ def test_the_rest_is_left_to_blas(case: str, draw: Callable, tiles: list[int], m
     assert tiles == []
 
 
+def test_long_sums_are_left_to_blas(draw: Callable, tiles: list[int]) -> None:
+    """Which takes them in blocks, and so errs less."""
+    for steps, pieces in ((dense.LONGEST, [40]), (dense.LONGEST + 1, [])):
+        a, b = draw("a", 12, steps), draw("b", steps, 40)
+        out = np.empty((12, 40), a.dtype)
+        tiles.clear()
+        multiply(a, b, 0, 40, out, 0)
+        near(out, a.astype(float) @ b.astype(float), steps)
+        assert tiles == pieces
+
+
 def test_a_single_step_is_no_sum(draw: Callable, tiles: list[int]) -> None:
     a, b = draw("a", 12, 1), draw("b", 1, 40)
     out = np.empty((12, 40), a.dtype)

@@ -13,7 +13,7 @@ from alikit.kernels.cpu.conv import conv2d, conv2d_backward, conv2d_input_grad
 from alikit.kernels.cpu.joined import Passed, Product
 from alikit.kernels.cpu.norm import batch_norm_leaky_relu, batch_norm_leaky_relu_grad
 
-ROWS, INPUTS, OUTPUTS = 11, 9, 50  # outputs: shares of 32 and 18
+ROWS, INPUTS, OUTPUTS = 11, 9, 50  # outputs: shares of 16 and 34
 DROPOUT = Dropout(0.3, Counters(1, 2, 3))
 
 pytestmark = pytest.mark.usefixtures("splitting")
@@ -43,6 +43,12 @@ def test_the_norm_behind(draw: Callable, slope: float, dropout: Dropout | None) 
         results += [*batch_norm_leaky_relu(y, gamma, beta, moments, eps=1e-4, slope=slope, dropout=dropout), y]
     for one, other in zip(found, wanted, strict=True):
         near(one, other)
+
+
+def test_a_product_that_is_left_is_no_pair_of_moments(draw: Callable) -> None:
+    _, moments = conv2d(draw("x", ROWS, 1, 1, 3), draw("w", OUTPUTS, 1, 1, 3), moments=True, deferred=True)
+    with pytest.raises(TypeError, match="cannot unpack"):
+        _mean, _variance = moments
 
 
 @pytest.mark.parametrize(
@@ -84,6 +90,27 @@ def test_the_norm_in_front(draw: Callable, slope: float, cotangents: int) -> Non
     near(gw, conv2d_backward(y, gy, w)[2])
 
 
+def test_dtypes_are_those_of_a_norm_by_itself(draw: Callable) -> None:
+    """Images and statistics have x's, the gradients of gamma and beta have gamma's."""
+    x, w = draw("x", ROWS, 1, 1, INPUTS), draw("w", OUTPUTS, 1, 1, INPUTS)
+    gy, after = draw("gy", ROWS, 1, 1, 7), draw("after", 7, 1, 1, OUTPUTS)
+    other = np.dtype(np.float64 if x.dtype == np.float32 else np.float32)
+    gamma, beta = (draw(name, OUTPUTS).astype(other) for name in ("gamma", "beta"))
+    found, wanted = [], []
+    for joined, results in ((True, found), (False, wanted)):
+        before, moments = conv2d(x, w, moments=True, deferred=joined)
+        y, mean, inv_std = batch_norm_leaky_relu(before, gamma, beta, moments, eps=1e-4, slope=0.2)
+        saved = before, gamma, beta, mean, inv_std
+        norm = NormState(*saved, 0.2)
+        backward = conv2d_backward(y, gy, after, through=norm)
+        g, sums = backward[:2] if joined else conv2d_input_grad(gy, after, (1, 1), through=norm)
+        assert isinstance(sums, Passed) == joined
+        results += [y, mean, inv_std, *batch_norm_leaky_relu_grad(g, *saved, y, slope=0.2, sums=sums)]
+    assert [a.dtype for a in found] == [a.dtype for a in wanted] == [x.dtype] * 4 + [other] * 2
+    for one, other_one in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, other_one, rtol=0, atol=1e-5 * np.abs(other_one).max())
+
+
 def test_a_norm_with_dropout_in_front_gets_its_sums(draw: Callable) -> None:
     x, gy, w = draw("x", ROWS, 1, 1, OUTPUTS), draw("gy", ROWS, 1, 1, 7), draw("w", 7, 1, 1, OUTPUTS)
     vectors = [draw(name, OUTPUTS) for name in ("gamma", "beta", "mean")]
@@ -97,3 +124,16 @@ def test_a_norm_of_other_shape_is_refused(draw: Callable) -> None:
     norm = NormState(draw("other", ROWS, 1, 2, OUTPUTS), *vectors, 0.2)
     with pytest.raises(ValueError, match="the norm of `through` saw"):
         conv2d_backward(x, gy, w, through=norm)
+
+
+@pytest.mark.parametrize("dropout", [None, DROPOUT], ids=["", "dropout"])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_an_x_that_the_norm_has_not_made_is_refused(draw: Callable, transposed: bool, dropout: Dropout | None) -> None:
+    """Twice its rows would do for a gradient, as those of two cotangents."""
+    x, gy = draw("x", 2 * ROWS, 1, 1, OUTPUTS), draw("gy", 2 * ROWS, 1, 1, 7)
+    w = draw("w", *((OUTPUTS, 1, 1, 7) if transposed else (7, 1, 1, OUTPUTS)))
+    vectors = [draw(name, OUTPUTS) for name in ("gamma", "beta", "mean", "inv_std")]
+    norm = NormState(x[:ROWS], *vectors, 0.2, dropout)
+    message = rf"x has shape \({2 * ROWS}, 1, 1, {OUTPUTS}\), the norm of `through` made \({ROWS}, 1, 1, {OUTPUTS}\)"
+    with pytest.raises(ValueError, match=message):
+        conv2d_backward(x, gy, w, transposed=transposed, through=norm)

@@ -146,9 +146,12 @@ def test_blas_is_left_one_thread_beside_our_own() -> None:
 
 
 @pytest.mark.parametrize("count", [0, -1])
-def test_set_threads_refuses(count: int) -> None:
+@pytest.mark.parametrize("resize", [set_threads, parallel.resize_pool])
+def test_no_threads_at_all_are_refused(resize: Callable[[int], None], count: int) -> None:
+    set_threads(2)
     with pytest.raises(ValueError, match=f"set_threads: at least one thread, found {count}"):
-        set_threads(count)
+        resize(count)
+    assert len(shares(100)) == threads() == 2  # as before
 
 
 def test_scratch_is_kept_by_name_and_grows() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from alikit.autograd import Tensor, gradcheck
+from alikit.kernels.cpu.joined import Product
 from alikit.nn import BatchNormLeakyReLU, Convolution, Layer, Module, Parameter, Pass, Sequential, update_statistics
 from alikit.ops import LINEAR, Activation, Dropout
 from alikit.ops._dispatch import kernel
@@ -85,6 +86,20 @@ def test_layer_with_moments_from_the_convolution(transposed: bool, stream) -> No
     layer = Layer(conv, BatchNormLeakyReLU(4, 0.1, np.float64))
     settle(layer, stream("parameters"))
     check(layer, stream("x").standard_normal((3, 5, 7, 3)), lambda x: layer(x, TRAINING))
+
+
+def test_a_layer_leaves_its_product_to_its_norm_a_convolution_by_itself_does_not(stream) -> None:
+    """Whoever calls a convolution may want its output, which a product that is left has not got yet."""
+    conv = Convolution("net.1", ((1, 1, 3), (1, 1, 4)), (1, 1), 1, moments=True, dtype=np.float64)
+    settle(conv, stream("parameters"))
+    x, handed = Tensor(stream("x").standard_normal((6, 1, 1, 3))), []
+    wanted = x.data[:, 0, 0] @ conv.weight.data[:, 0, 0].T
+    y, moments = conv(x, TRAINING)
+    np.testing.assert_allclose(y.data[:, 0, 0], wanted, rtol=1e-12)
+    np.testing.assert_allclose(moments, [wanted.mean(axis=0), wanted.var(axis=0)], rtol=1e-12)
+    Layer(conv, lambda _y, moments, *_, **__: handed.append(moments))(x, TRAINING)  # type: ignore[arg-type]
+    assert isinstance(handed[0], Product)
+    assert conv(x, Pass(), deferred=True)[1] is None
 
 
 def test_sequential(stream) -> None:

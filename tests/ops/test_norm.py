@@ -105,3 +105,10 @@ def test_wrong_arguments_are_named() -> None:
         ops.batch_norm_leaky_relu(x, v, v, eps=EPS, slope=0.2, frozen=True)
     with pytest.raises(ValueError, match=r"batch_norm_leaky_relu: gamma has shape \(4, 3\), wanted \(3,\)"):
         ops.batch_norm_leaky_relu(x, x, v, eps=EPS, slope=0.2)
+
+
+def test_what_a_convolution_has_left_to_a_norm_is_no_population(draw: Callable) -> None:
+    _, gamma, beta = map(Tensor, draw((1, 4)))
+    x, moments = ops.conv2d(Tensor(np.ones((3, 1, 1, 2))), Tensor(np.ones((4, 1, 1, 2))), moments=True, deferred=True)
+    with pytest.raises(ValueError, match="frozen statistics must be given as moments, a mean and a variance"):
+        ops.batch_norm_leaky_relu(x, gamma, beta, eps=EPS, slope=0.2, frozen=True, moments=moments)
