@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from alikit.kernels import cpu
-from alikit.kernels.cpu import masks, parallel, passes, patches, products
+from alikit.kernels.cpu import dense, masks, parallel, passes, patches, products
 from tests.kernels.conv_paths import Path
 
 CPU_MODULES = [import_module(f"{cpu.__name__}.{module.name}") for module in pkgutil.iter_modules(cpu.__path__)]
@@ -112,3 +112,33 @@ def slope_along() -> Callable[..., float]:
         return float((fn(x + step * dx) - fn(x - step * dx)) / (2 * step))
 
     return measure
+
+
+@pytest.fixture
+def pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The columns of each piece of a product that is taken on tiles of registers."""
+    if passes.CHOSEN == "plain":
+        pytest.skip("tiles are for compiled loops: Numba is not installed, or not in use")
+    panels = import_module(f"{passes.__name__}.panels")
+    found: list[int] = []
+    of = panels.product
+
+    def product(rows: int) -> Callable[..., None]:
+        def counted(*args: Any) -> None:
+            found.append(args[4] - args[3])
+            of(rows)(*args)
+
+        return counted
+
+    monkeypatch.setattr(panels, "product", product)
+    dense._tile_rows.cache_clear()
+    yield found
+    dense._tile_rows.cache_clear()
+
+
+@pytest.fixture
+def tiles(pieces: list[int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Products of any size are taken on tiles, on any processor."""
+    monkeypatch.setattr(dense, "AHEAD", 0)
+    monkeypatch.setattr(dense, "WORTH", 0)
+    return pieces

@@ -1,6 +1,6 @@
 """Products of dense layers on tiles of registers are products of matrices, however they are cut."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,8 +11,6 @@ from alikit.kernels.cpu.activation import apply_activation
 from alikit.kernels.cpu.conv import conv2d, conv2d_input_grad
 from alikit.kernels.cpu.dense import multiply
 
-panels = pytest.importorskip("alikit.kernels.cpu.passes.panels", reason="needs numba")
-
 SHAPES = [
     pytest.param(10, 16, 32, id="one tile, one panel"),
     pytest.param(23, 37, 64, id="the last tile over the one before; steps that fill no vector"),
@@ -20,27 +18,6 @@ SHAPES = [
     pytest.param(12, 20, 57, id="the last vector over the one before"),
     pytest.param(100, 64, 33, id="a pair and one number"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """On any processor, of any size; holds the columns of each piece."""
-    pieces: list[int] = []
-
-    def product(rows: int) -> Callable[..., None]:
-        def counted(*args: object) -> None:
-            pieces.append(args[4] - args[3])  # type: ignore[operator]
-            of(rows)(*args)
-
-        return counted
-
-    of = panels.product
-    monkeypatch.setattr(panels, "product", product)
-    monkeypatch.setattr(dense, "AHEAD", 0)
-    monkeypatch.setattr(dense, "WORTH", 0)
-    dense._tile_rows.cache_clear()
-    yield pieces
-    dense._tile_rows.cache_clear()
 
 
 @pytest.fixture(params=["float32", "float64"])
@@ -81,6 +58,7 @@ def test_the_same_bits_however_it_is_cut(
     assert cut.tobytes() == whole.tobytes()
 
 
+@pytest.mark.usefixtures("tiles")
 def test_what_is_no_number_goes_where_it_belongs(draw: Callable) -> None:
     a, b = draw("a", 12, 20), draw("b", 20, 40)
     a[3, 5], b[7, 11] = np.inf, np.nan

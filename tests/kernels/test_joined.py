@@ -13,7 +13,7 @@ from alikit.kernels.cpu.conv import conv2d, conv2d_backward, conv2d_input_grad
 from alikit.kernels.cpu.joined import Passed, Product
 from alikit.kernels.cpu.norm import batch_norm_leaky_relu, batch_norm_leaky_relu_grad
 
-ROWS, INPUTS, OUTPUTS = 11, 9, 50  # outputs: shares of 16 and 34
+ROWS, INPUTS, OUTPUTS = 11, 9, 80  # outputs: shares of 48 and 32, enough for tiles
 DROPOUT = Dropout(0.3, Counters(1, 2, 3))
 
 pytestmark = pytest.mark.usefixtures("splitting")
@@ -24,25 +24,53 @@ def draw(request: pytest.FixtureRequest, stream: Callable) -> Callable[..., np.n
     return lambda label, *shape: stream(label).standard_normal(shape).astype(request.param)
 
 
+@pytest.fixture(params=["BLAS", "tiles"])
+def form(request: pytest.FixtureRequest) -> list[int] | None:
+    """How products are taken; on tiles, the columns of their pieces."""
+    return request.getfixturevalue("tiles") if request.param == "tiles" else None
+
+
 def near(found: np.ndarray, wanted: np.ndarray) -> None:
     assert found.dtype == wanted.dtype
     assert found.shape == wanted.shape
     atol = 50 * np.finfo(wanted.dtype).eps * max(1, np.abs(wanted).max())  # dozens of numbers in another order
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=atol)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=atol, equal_nan=False)
 
 
+def behind(
+    draw: Callable, rows: int, *, deferred: bool, slope: float = 0.1, dropout: Dropout | None = None
+) -> list[np.ndarray]:
+    """y, mean and inv_std of a norm behind a dense layer, and what the layer made."""
+    x, w = draw("x", rows, 1, 1, INPUTS), draw("w", OUTPUTS, 1, 1, INPUTS)
+    y, moments = conv2d(x + 3, w, moments=True, deferred=deferred)
+    assert isinstance(moments, Product) == deferred
+    gamma, beta = draw("gamma", OUTPUTS), draw("beta", OUTPUTS)
+    return [*batch_norm_leaky_relu(y, gamma, beta, moments, eps=1e-4, slope=slope, dropout=dropout), y]
+
+
+@pytest.mark.parametrize("rows", [ROWS, 1])
 @pytest.mark.parametrize("dropout", [None, DROPOUT], ids=["", "dropout"])
 @pytest.mark.parametrize("slope", [0.0, 0.1, 1.0])
-def test_the_norm_behind(draw: Callable, slope: float, dropout: Dropout | None) -> None:
-    x, w = draw("x", ROWS, 1, 1, INPUTS), draw("w", OUTPUTS, 1, 1, INPUTS)
-    gamma, beta = draw("gamma", OUTPUTS), draw("beta", OUTPUTS)
-    found, wanted = [], []
-    for deferred, results in ((True, found), (False, wanted)):
-        y, moments = conv2d(x + 3, w, moments=True, deferred=deferred)
-        assert isinstance(moments, Product) == deferred
-        results += [*batch_norm_leaky_relu(y, gamma, beta, moments, eps=1e-4, slope=slope, dropout=dropout), y]
-    for one, other in zip(found, wanted, strict=True):
+def test_the_norm_behind(
+    draw: Callable, form: list[int] | None, slope: float, dropout: Dropout | None, rows: int
+) -> None:
+    options = {"slope": slope, "dropout": dropout}
+    for one, other in zip(
+        behind(draw, rows, deferred=True, **options), behind(draw, rows, deferred=False, **options), strict=True
+    ):
         near(one, other)
+    if form is not None:
+        assert sum(form) == (0 if rows == 1 else 2 * OUTPUTS)  # a single row is no tile
+
+
+@pytest.mark.parametrize("block", [3, 4, ROWS - 1])
+def test_moments_of_rows_in_blocks(draw: Callable, tiles: list[int], block: int, monkeypatch) -> None:
+    """A block is of all channels, whoever has how many of them; the last has fewer rows."""
+    wanted = behind(draw, ROWS, deferred=False)
+    monkeypatch.setattr("alikit.kernels.cpu.passes.fused.BLOCK", block * OUTPUTS)
+    for one, other in zip(behind(draw, ROWS, deferred=True), wanted, strict=True):
+        near(one, other)
+    assert sum(tiles) == 2 * OUTPUTS
 
 
 def test_a_product_that_is_left_is_no_pair_of_moments(draw: Callable) -> None:
@@ -69,14 +97,12 @@ def test_what_is_no_bare_dense_layer_is_computed_at_once(draw: Callable, layer: 
         near(np.stack(moments), np.stack(wanted))
 
 
+@pytest.mark.parametrize("rows", [ROWS, 1])
 @pytest.mark.parametrize("cotangents", [1, 2])
 @pytest.mark.parametrize("slope", [0.0, 0.1, 1.0])
-def test_the_norm_in_front(draw: Callable, slope: float, cotangents: int) -> None:
-    before, gy, w = (
-        draw("before", ROWS, 1, 1, OUTPUTS),
-        draw("gy", cotangents * ROWS, 1, 1, 7),
-        draw("w", 7, 1, 1, OUTPUTS),
-    )
+def test_the_norm_in_front(draw: Callable, form: list[int] | None, slope: float, cotangents: int, rows: int) -> None:
+    before, w = draw("before", rows, 1, 1, OUTPUTS), draw("w", 7, 1, 1, OUTPUTS)
+    gy = draw("gy", cotangents * rows, 1, 1, 7)
     gamma, beta = draw("gamma", OUTPUTS), draw("beta", OUTPUTS)
     y, mean, inv_std = batch_norm_leaky_relu(before, gamma, beta, eps=1e-4, slope=slope)
     saved = before, gamma, beta, mean, inv_std, y
@@ -88,6 +114,8 @@ def test_the_norm_in_front(draw: Callable, slope: float, cotangents: int) -> Non
     for one, other in zip(found, batch_norm_leaky_relu_grad(plain, *saved, slope=slope, sums=sums), strict=True):
         near(one, other)
     near(gw, conv2d_backward(y, gy, w)[2])
+    if form is not None:
+        assert sum(form) == (0 if rows == 1 else 3 * OUTPUTS)
 
 
 def test_dtypes_are_those_of_a_norm_by_itself(draw: Callable) -> None:
