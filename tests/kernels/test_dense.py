@@ -80,8 +80,34 @@ def test_the_rest_is_left_to_blas(case: str, draw: Callable, tiles: list[int], m
         monkeypatch.setattr(dense.passes, "CHOSEN", "plain")
     out = np.empty((len(a), b.shape[1]), a.dtype)
     multiply(a, b, 0, b.shape[1], out, 0)
-    near(out, a.astype(float) @ b.astype(float), 20 if case != "another dtype" else 2000)
+    near(out, a.astype(float) @ b.astype(float), 20)
     assert tiles == []
+
+
+@pytest.mark.parametrize(("count", "rows"), [(7, None), (8, 8), (11, 11), (16, 8), (23, 12), (100, 10), (200, 12)])
+@pytest.mark.usefixtures("tiles")
+def test_tiles_are_as_high_as_makes_the_least_of_them(count: int, rows: int | None) -> None:
+    """Each costs what two rows more do: 100 rows are 10 tiles of 12, not 13 of 10 nor 9 of 14."""
+    assert dense._tile_rows(count, np.dtype(np.float32)) == rows
+    assert dense._tile_rows(count, np.dtype(np.int32)) is None
+
+
+@pytest.mark.parametrize(
+    ("count", "steps", "columns", "worth"), [(100, 400, 400, True), (200, 200, 1000, True), (100, 99, 100, False)]
+)
+def test_what_is_worth_tiles(
+    count: int, steps: int, columns: int, worth: bool, draw: Callable, pieces: list[int]
+) -> None:
+    """With the limits that were measured."""
+    from alikit.kernels.cpu.passes.vectors import BYTES
+
+    if BYTES < 64:
+        pytest.skip(f"vectors of {BYTES} bytes: BLAS is ahead")
+    a, b = draw("a", count, steps), draw("b", steps, columns)
+    out = np.empty((count, columns), a.dtype)
+    multiply(a, b, 0, columns, out, 0)
+    near(out, a.astype(float) @ b.astype(float), steps)
+    assert sum(pieces) == (columns if worth else 0)
 
 
 def test_long_sums_are_left_to_blas(draw: Callable, tiles: list[int]) -> None:
