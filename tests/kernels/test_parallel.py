@@ -164,6 +164,15 @@ def test_scratch_is_kept_by_name_and_grows() -> None:
     assert np.shares_memory(larger, parallel.scratch("test", (3, 4), np.dtype(np.float64)))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_scratch_begins_with_a_line_of_cache(dtype: type) -> None:
+    """Also once it has grown; NumPy's own memory does by chance, one time in four."""
+    for count in (1, 7, 100, 1000, 10_000, 100_000):
+        for name in ("one of", "another of"):
+            array = parallel.scratch(f"{name} {dtype.__name__}", (count,), np.dtype(dtype))
+            assert array.ctypes.data % parallel.LINE == 0
+
+
 def test_scratch_belongs_to_its_thread() -> None:
     set_threads(2)
     buffers: dict[int, np.ndarray] = {}
