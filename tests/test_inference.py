@@ -290,11 +290,11 @@ def test_a_misspelt_code_and_seeds_of_numpy(model: Model, x: np.ndarray) -> None
     np.testing.assert_array_equal(model.sample(2, seed=np.int64(3)), model.sample(2, seed=3))
 
 
-def test_other_data_than_the_run_s_are_told_of(model: Model) -> None:
+def test_other_data_than_the_run_s_are_told_of(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     dataset = Dataset(name="svhn", split="train", source="there", checksum="abc", images=np.zeros((2, 32, 32, 3)))
     for known, warnings in (("", 0), ("abc", 0), ("def", 1)):
-        model.data_checksum = known
+        monkeypatch.setattr(model, "data_checksum", known)
         warn_of_other_data(model, dataset, told.append)
         assert len(told) == warnings
     assert told[0].startswith("there: not the data that this run was trained on")

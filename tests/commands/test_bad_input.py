@@ -91,7 +91,6 @@ def test_options(options: str, message: str, command, monkeypatch, working_folde
         (("",), 2, "argument set: invalid choice: ''"),
         (("mixture", "--device", "cuda"), 4, "--device cuda: no NVIDIA GPU was found"),
         (("celeba", "--demo"), 2, "--demo: shows svhn (drawn house numbers) or mixture, not celeba"),
-        (("svhn", "--size", 64), 2, "--size: goes with folder, not with svhn"),
         (("svhn", "--size", 32), 2, "--size: goes with folder, not with svhn"),
         (("folder",), 2, "folder: name the folder of pictures by --data DIR"),
         (("folder", "--size", 48, "--data", "."), 2, "--size 48: the networks take folders of 32 or 64 pixels"),

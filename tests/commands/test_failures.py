@@ -14,8 +14,8 @@ from alikit.training.games import Batch
 POINTS = ("mixture", "--width", 0.1, "--batch-size", 16, "--threads", 1, "--quiet")
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(command, tmp_path: Path) -> None:
-    command("train", *POINTS, "--out", "run", "--steps", 4, "--checkpoint-every", 2)
+def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(command) -> None:
+    assert command("train", *POINTS, "--out", "run", "--steps", 4, "--checkpoint-every", 2).code == 0
     newest = Path("run/checkpoint-00000004.h5")
     whole = newest.read_bytes()
     newest.write_bytes(whole[:-1])

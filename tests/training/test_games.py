@@ -1,4 +1,4 @@
-"""The games beside ALI's: what they minimise, and that every gradient is its own loss's."""
+"""Every game: what it minimises, that a gradient is its own loss's, and that threads change no step."""
 
 import time
 from collections.abc import Callable
@@ -20,15 +20,10 @@ from alikit.training.config import GAMES, PRESETS, resolve
 from alikit.training.fitting import ROUNDING, kl_to_normal
 from alikit.training.games import Batch
 from alikit.training.step import Trainer
+from tests.training.slopes import check_slopes, figures
 from tests.training.small_games import MIXTURE, trainer
 
 HOW = Pass(training=True, seed=7, step=2)
-
-
-def shown(game: Any, played: Any) -> dict[str, float]:
-    """A game's figures by name."""
-    figures = game.figures(played)
-    return dict(zip(game.result._fields, figures.tolist(), strict=False))
 
 
 @pytest.fixture
@@ -57,25 +52,8 @@ def test_every_game_has_players() -> None:
 @pytest.mark.parametrize("networks", ["svhn", "cifar10", "mixture"])
 @pytest.mark.parametrize("game", [*GAMES, "alice"])
 def test_a_gradient_is_the_slope_of_its_player_s_own_loss(game: str, networks: str, rules, stream) -> None:
-    """Along its gradient g a player's loss falls by |g|^2 a unit: a central difference of whole passes."""
-    played = rules(game, networks)
-    x = batch(played.model, stream)
-    players = {name: [p for _, p in named] for name, named in played.players().items()}
-    moves = played.gradients(played.play(Batch(x), HOW), players)
-    for player, parameters in players.items():
-        loss = f"loss_{player}" if "d" in players else "loss"
-        squares = sum(float((g**2).sum()) for g in moves[player])
-        assert squares > 1e-8
-        ends = []
-        for sign in (1, -1):
-            width = sign * 1e-6 / np.sqrt(squares)
-            for p, g in zip(parameters, moves[player], strict=True):
-                p.data[...] += width * g
-            found = shown(played, played.play(Batch(x), HOW))
-            ends.append(found[loss] + (3.0 * found["loss_r"] if game == "alice" and player == "g" else 0.0))
-            for p, g in zip(parameters, moves[player], strict=True):
-                p.data[...] -= width * g
-        assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(np.sqrt(squares), rel=2e-3)
+    game_rules = rules(game, networks)
+    check_slopes(game_rules, batch(game_rules.model, stream), HOW, 3.0 if game == "alice" else 0.0)
 
 
 def test_the_reconstruction_s_error_is_that_of_decoded_codes_and_leaves_the_statistics_alone(rules, stream) -> None:
@@ -84,9 +62,9 @@ def test_the_reconstruction_s_error_is_that_of_decoded_codes_and_leaves_the_stat
     played = alice.play(Batch(x), HOW)
     ali.play(Batch(x), HOW)
     for name in ("loss_d", "loss_g"):
-        assert shown(alice, played)[name] == pytest.approx(shown(ali, ali.play(Batch(x), HOW))[name], rel=1e-12)
+        assert figures(alice, played)[name] == pytest.approx(figures(ali, ali.play(Batch(x), HOW))[name], rel=1e-12)
     rebuilt = ali.model.decode(ali.model.encode(Tensor(x), HOW), HOW).data
-    assert shown(alice, played)["loss_r"] == pytest.approx(np.square(rebuilt - x).mean(), rel=1e-12)
+    assert figures(alice, played)["loss_r"] == pytest.approx(np.square(rebuilt - x).mean(), rel=1e-12)
     ali.play(Batch(x), HOW)
     for rules_ in (alice, ali):
         rules_.model.update_statistics()
@@ -111,7 +89,7 @@ def test_the_gan_s_losses_are_those_of_one_pass_over_data_then_samples(networks:
     softplus = np.log1p(np.exp(logits)), np.log1p(np.exp(-logits))
     assert played.losses.loss_d.item() == pytest.approx(softplus[1][:4].mean() + softplus[0][4:].mean())
     assert played.losses.loss_g.item() == pytest.approx(softplus[0][:4].mean() + softplus[1][4:].mean())
-    found = shown(game, played)
+    found = figures(game, played)
     assert found["prob_data"] == pytest.approx((1 / (1 + np.exp(-logits[:4]))).mean())
     assert found["prob_sample"] == pytest.approx((1 / (1 + np.exp(-logits[4:]))).mean())
 
@@ -133,7 +111,7 @@ def test_one_walk_through_the_gan_s_d_gives_what_two_give(networks: str, rules, 
 def test_the_bound_by_hand(networks: str, rules, stream) -> None:
     game = rules("vae", networks)
     model, x = game.model, batch(game.model, stream)
-    found = shown(game, game.play(Batch(x), HOW))
+    found = figures(game, game.play(Batch(x), HOW))
     nz = model.spec.nz
     codes = model.encoder(Tensor(x), HOW).data.reshape(4, 2 * nz)
     mu, sigma = codes[:, :nz], np.exp(codes[:, nz:])
@@ -154,7 +132,7 @@ def test_a_vae_pays_for_its_codes_little_by_little(step: int, weight: float, rul
     x, clock = batch(game.model, stream), np.array([7, step, 99])
     game.warm_up = 4
     played = game.play(Batch(x), HOW._replace(step=step))
-    found = shown(game, played)
+    found = figures(game, played)
     assert played.objective.item() == pytest.approx(found["nll"] + weight * found["kl"], rel=1e-12)
     assert found["loss"] == pytest.approx(found["nll"] + found["kl"], rel=1e-12)
     assert found["kl"] > 0.1

@@ -15,6 +15,7 @@ from alikit.training import state
 from alikit.training.config import PRESETS, resolve
 from alikit.training.games import Batch
 from alikit.training.noise import InstanceNoise
+from tests.training.slopes import check_slopes
 
 HOW = Pass(training=True, seed=7, step=2, noise=0.3)
 PAIRS = [(name, networks) for name in ("ali", "gan") for networks in ("svhn", "cifar10", "mixture")]
@@ -58,21 +59,9 @@ def test_d_sees_noise_on_data_and_samples_alike(networks: str, game: Callable, s
 
 @pytest.mark.parametrize(("name", "networks"), [*PAIRS, ("posthoc", "mixture")])
 def test_a_gradient_is_the_slope_of_its_player_s_own_loss(name: str, networks: str, game: Callable, stream) -> None:
-    """With batch norm in D (svhn), without, and without a tower on images; as in test_games.py."""
+    """With batch norm in D (svhn), without, and without a tower on images."""
     rules = game(name, networks)
-    x = stream("x").random((4, *rules.model.spec.image))
-    players = {player: [p for _, p in named] for player, named in rules.players().items()}
-    moves = rules.gradients(rules.play(Batch(x), HOW), players)
-    for place, (player, parameters) in enumerate(players.items()):
-        size = np.sqrt(sum(float((g**2).sum()) for g in moves[player]))
-        ends = []
-        for step in (1e-6 / size, -2e-6 / size):
-            for p, g in zip(parameters, moves[player], strict=True):
-                p.data[...] += step * g
-            ends.append(float(rules.figures(rules.play(Batch(x), HOW))[place]))
-        for p, g in zip(parameters, moves[player], strict=True):
-            p.data[...] += 1e-6 / size * g
-        assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(size, rel=2e-3)
+    check_slopes(rules, stream("x").random((4, *rules.model.spec.image)), HOW)
 
 
 def with_noise(**options: Any) -> Any:
