@@ -85,7 +85,9 @@ def winner_sums(g: np.ndarray, winner: np.ndarray, pieces: int, total: np.ndarra
 def winner_input_grad(g: np.ndarray, winner: np.ndarray, w: np.ndarray, pieces: int, out: np.ndarray) -> None:
     stretch, last = row_sums.stretches(out.shape[1], out.itemsize, VECTORS)
     if last == 0:
-        loops.winner_input_grad(g, winner, w, pieces, out)
+        whole = np.empty((len(out), row_sums.BYTES // out.itemsize), out.dtype)
+        winner_input_grad(g, winner, _filled_up(w, whole), pieces, whole)
+        out[...] = whole[:, : out.shape[1]]
         return
     g, w = (np.ascontiguousarray(a, out.dtype) for a in (g, w))
     block = max(1, min(_rows_together(pieces * max(stretch, last) * out.itemsize), g.shape[1]))
@@ -96,7 +98,9 @@ def winner_input_grad(g: np.ndarray, winner: np.ndarray, w: np.ndarray, pieces: 
 def winner_weight_grad(g: np.ndarray, winner: np.ndarray, x: np.ndarray, pieces: int, out: np.ndarray) -> None:
     stretch, last = row_sums.stretches(out.shape[1], out.itemsize, VECTORS)
     if last == 0:
-        loops.winner_weight_grad(g, winner, x, pieces, out)
+        whole = np.empty((len(out), row_sums.BYTES // out.itemsize), out.dtype)
+        winner_weight_grad(g, winner, _filled_up(x, whole), pieces, whole)
+        out[...] = whole[:, : out.shape[1]]
         return
     block = max(1, min(_rows_together(max(stretch, last) * out.itemsize), len(x)))
     groups = max(1, min(OUT_BYTES // (pieces * out.shape[1] * out.itemsize), g.shape[1]))
@@ -104,6 +108,13 @@ def winner_weight_grad(g: np.ndarray, winner: np.ndarray, x: np.ndarray, pieces:
     x, factors = np.ascontiguousarray(x, out.dtype), np.empty(block * groups, out.dtype)
     panel = _panel(block, max(stretch, last), out.dtype)
     row_sums.winner_weight_grad(stretch, last)(g, winner, x, pieces, block, groups, index, factors, places, panel, out)
+
+
+def _filled_up(rows: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Rows that fill no vector with zeros behind them, as long as those of `whole`."""
+    filled = np.zeros((len(rows), whole.shape[1]), whole.dtype)
+    filled[:, : rows.shape[1]] = rows
+    return filled
 
 
 def _panel(rows: int, channels: int, dtype: np.dtype) -> np.ndarray:

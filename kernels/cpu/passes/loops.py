@@ -89,26 +89,6 @@ def winner_sums(g, winner, pieces, total):
 
 
 @compiled
-def winner_input_grad(g, winner, w, pieces, out):
-    """Of rows that fill no vector: `rows.py` has the loop for others."""
-    out[:] = 0
-    for n in range(g.shape[0]):
-        for j in range(g.shape[1]):
-            for k in range(out.shape[1]):
-                out[n, k] += g[n, j] * w[j * pieces + winner[n, j], k]
-
-
-@compiled
-def winner_weight_grad(g, winner, x, pieces, out):
-    """Of rows that fill no vector: `rows.py` has the loop for others."""
-    out[:] = 0
-    for n in range(g.shape[0]):
-        for j in range(g.shape[1]):
-            for k in range(out.shape[1]):
-                out[j * pieces + winner[n, j], k] += g[n, j] * x[n, k]
-
-
-@compiled
 def column_sums(x, part, total, start, stop):
     """Of the columns [start, stop), as in all loops that take both: a view of them would not be contiguous."""
     for first in range(0, x.shape[0], STRETCH):
