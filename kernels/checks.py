@@ -84,23 +84,35 @@ def check_epilogue(
     through: NormState | None,
 ) -> None:
     """What may ride on a convolution whose product has this shape: (N, H, W, C), before maxout."""
-    check_activation(name, activation, shape[-1], moments=moments)
-    check_bias(name, None if bias is None else bias.shape, shape)
     check_dropout(name, dropout)
-    if moments and dropout is not None:
-        raise ValueError(f"{name}: moments are not taken behind dropout")
-    if through is None:
-        return
-    if bias is not None or activation != LINEAR or dropout is not None or moments:
-        raise ValueError(f"{name}: a gradient that passes through a norm takes no bias, activation, dropout or moments")
-    check_dropout(name, through.dropout)
-    _check_through(name, shape, through.x.shape)
+    if through is not None:
+        check_dropout(name, through.dropout)
+    _check_riders(
+        name,
+        shape,
+        None if bias is None else bias.shape,
+        activation,
+        dropout is not None,
+        moments,
+        None if through is None else through.x.shape,
+    )
 
 
 @lru_cache(KEPT, typed=True)
-def _check_through(name: str, shape: tuple, x_shape: tuple) -> None:
-    if len(shape) != len(x_shape) or shape[1:] != x_shape[1:] or shape[0] % x_shape[0]:
-        raise ValueError(f"{name}: the result has shape {shape}, the norm of `through` saw {x_shape}")
+def _check_riders(
+    name: str, shape: tuple, bias: tuple | None, activation: Activation, dropout: bool, moments: bool, x: tuple | None
+) -> None:
+    """bias and x, what the norm of `through` saw, by their shapes."""
+    check_activation(name, activation, shape[-1], moments=moments)
+    check_bias(name, bias, shape)
+    if moments and dropout:
+        raise ValueError(f"{name}: moments are not taken behind dropout")
+    if x is None:
+        return
+    if bias is not None or activation != LINEAR or dropout or moments:
+        raise ValueError(f"{name}: a gradient that passes through a norm takes no bias, activation, dropout or moments")
+    if len(shape) != len(x) or shape[1:] != x[1:] or shape[0] % x[0]:
+        raise ValueError(f"{name}: the result has shape {shape}, the norm of `through` saw {x}")
 
 
 def check_precision(name: str, precision: str, have: tuple[str, ...]) -> None:

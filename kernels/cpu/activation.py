@@ -163,10 +163,10 @@ def scale_rows(x: np.ndarray | Winners, weights: np.ndarray) -> np.ndarray | Win
 
     Returns an array like x.
     """
-    if isinstance(x, Winners):
-        return Winners(np.asarray(scale_rows(x.g, weights)), x.winner, x.pieces)
     if weights.size != len(x) or len(weights) != len(x):
         raise ValueError(f"scale_rows: weights have shape {weights.shape}, wanted a number for each row of x {x.shape}")
+    if isinstance(x, Winners):
+        return x.scaled(weights.reshape(-1))
     y = np.empty_like(x)
     factors = weights.reshape(-1, *(1,) * (x.ndim - 1))
 

@@ -130,7 +130,8 @@ def test_products_of_winners(
     monkeypatch.setattr("alikit.kernels.cpu.passes.fused.ROWS_BYTES", 4 * width * 8)
     monkeypatch.setattr("alikit.kernels.cpu.passes.fused.OUT_BYTES", 5 * pieces * width * 8)
     g, winner = matrix("g", rows, groups), stream("winner").integers(0, pieces, (rows, groups)).astype(np.uint8)
-    same("winner_sums", g, winner, pieces, np.ones(groups * pieces))
+    for weights in (None, matrix("weights", rows)):
+        same("winner_sums", g, winner, weights, pieces, np.ones(groups * pieces))
     w, x = matrix("w", groups * pieces, width), matrix("x", rows, width)
     same("winner_input_grad", g, winner, w, pieces, np.ones((rows, width), g.dtype))
     same("winner_weight_grad", g, winner, x, pieces, np.ones((groups * pieces, width), g.dtype))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -31,6 +32,7 @@ OUT_BYTES = 200_000
 TOGETHER = 8
 
 
+@lru_cache(1024)
 def columns(start: int, stop: int) -> tuple[np.unsignedinteger, np.unsignedinteger]:
     """For a loop, unsigned: a column that might be negative would be looked for from the end, one by one."""
     return np.uintp(start), np.uintp(stop)
@@ -78,8 +80,9 @@ def maxout_grad(
     loops.maxout_grad(gy, winner, out)
 
 
-def winner_sums(g: np.ndarray, winner: np.ndarray, pieces: int, total: np.ndarray) -> None:
-    loops.winner_sums(g, winner, pieces, total)
+def winner_sums(g: np.ndarray, winner: np.ndarray, weights: np.ndarray | None, pieces: int, total: np.ndarray) -> None:
+    weights = constant(1, (len(g),), g.dtype) if weights is None else np.ascontiguousarray(weights, g.dtype)
+    loops.winner_sums(g, winner, weights, pieces, total)
 
 
 def winner_input_grad(g: np.ndarray, winner: np.ndarray, w: np.ndarray, pieces: int, out: np.ndarray) -> None:

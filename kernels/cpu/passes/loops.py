@@ -81,11 +81,11 @@ def maxout_grad(gy, winner, out):
 
 
 @compiled
-def winner_sums(g, winner, pieces, total):
+def winner_sums(g, winner, weights, pieces, total):
     """Places are unsigned: a signed one would be looked at for being negative, from the end."""
     for n in range(g.shape[0]):
         for j in range(g.shape[1]):
-            total[np.uintp(j * pieces + winner[n, j])] += g[n, j]
+            total[np.uintp(j * pieces + winner[n, j])] += g[n, j] * weights[n]
 
 
 @compiled

@@ -127,8 +127,9 @@ def _spread(g: np.ndarray, winner: np.ndarray, pieces: int) -> np.ndarray:
     return out.reshape(len(g), g.shape[1] * pieces)
 
 
-def winner_sums(g: np.ndarray, winner: np.ndarray, pieces: int, total: np.ndarray) -> None:
-    """total: (J * pieces,) += the sum over n of g: (N, J), each at its winner: (N, J)."""
+def winner_sums(g: np.ndarray, winner: np.ndarray, weights: np.ndarray | None, pieces: int, total: np.ndarray) -> None:
+    """total: (J * pieces,) += the sum over n of g: (N, J), each at its winner: (N, J), times weights: (N,) or None."""
+    g = g if weights is None else g * weights[:, None]
     total += _spread(g, winner, pieces).sum(axis=0, dtype=total.dtype)
 
 
