@@ -67,7 +67,7 @@ def test_the_norm_behind(
 def test_moments_of_rows_in_blocks(draw: Callable, tiles: list[int], block: int, monkeypatch) -> None:
     """A block is of all channels, whoever has how many of them; the last has fewer rows."""
     wanted = behind(draw, ROWS, deferred=False)
-    monkeypatch.setattr("alikit.kernels.cpu.passes.fused.BLOCK", block * OUTPUTS)
+    monkeypatch.setattr("alikit.kernels.cpu.passes.fused_norm.BLOCK", block * OUTPUTS)
     for one, other in zip(behind(draw, ROWS, deferred=True), wanted, strict=True):
         near(one, other)
     assert sum(tiles) == 2 * OUTPUTS

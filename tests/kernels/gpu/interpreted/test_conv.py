@@ -189,10 +189,12 @@ def test_tf32_rounds_to_ten_bits(put: Callable) -> None:
     np.testing.assert_array_equal(y.get().reshape(-1), np.float32([1, 1 + 2.0**-10, 1, -1 - 2.0**-10, 0]))
 
 
-def test_an_empty_batch_is_an_empty_result(put: Callable) -> None:
+def test_an_empty_batch_is_refused(put: Callable) -> None:
     x, w = device.empty_activation((0, 5, 5, 3)), put(np.ones((4, 3, 3, 3)))
-    assert conv.conv2d(x, w)[0].shape == (0, 3, 3, 4)
-    assert conv.conv2d_input_grad(device.empty_activation((0, 3, 3, 4)), w, (5, 5))[0].shape == (0, 5, 5, 3)
+    with pytest.raises(ValueError, match=r"conv2d: x \(0, 5, 5, 3\) has no rows"):
+        conv.conv2d(x, w)
+    with pytest.raises(ValueError, match=r"conv2d_input_grad: x \(0, 5, 5, 3\) has no rows"):
+        conv.conv2d_input_grad(device.empty_activation((0, 3, 3, 4)), w, (5, 5))
 
 
 def test_work_is_what_cannot_be_avoided(operands: Callable, put: Callable) -> None:
