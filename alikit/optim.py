@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,8 +48,15 @@ class FlatBuffer:
         self.data = xp.concatenate([p.master.reshape(-1) for p in self.parameters])
         for parameter, view in zip(self.parameters, self.views(self.data), strict=True):
             parameter.master = parameter.data = view
+        self.low: Any = None
         if low is not None:
             self._add_copies(xp, np.dtype(low))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FlatBuffer:
+        """One whose parameters are views of it, and not arrays by themselves."""
+        named = list(zip(self.names, deepcopy(self.parameters, memo), strict=True))
+        copied = memo[id(self)] = FlatBuffer(named, None if self.low is None else self.low.dtype)
+        return copied
 
     def _add_copies(self, xp: Any, low: np.dtype) -> None:
         weights = [p for p in self.parameters if p.ndim == 4]

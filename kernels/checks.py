@@ -1,7 +1,7 @@
 """What both twins check of their arguments; an error names the function, the argument, what was found and wanted.
 
-Checks of shapes alone are remembered: a step meets the same ones again and again. By types as well: what holds for 2
-need not for 2.0.
+Checks of shapes alone are remembered: a step meets the same ones again and again. Numbers among their arguments count
+with their types: what holds for a stride of 2 need not for 2.0.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ into those of another: the hidden layers stay, the input and the output change.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -105,10 +104,6 @@ class Generative(Module):
         bias.master[...] = array_module(bias.master).asarray(odds)
         bias.refresh()
 
-    @cached_property
-    def _norms(self) -> tuple[BatchNormLeakyReLU, ...]:
-        return tuple(m for m in self.modules() if isinstance(m, BatchNormLeakyReLU))
-
     def update_statistics(self) -> None:
         """Folds the batch statistics of the last training pass into the running ones (method 3.3)."""
-        update_statistics(self._norms)
+        update_statistics([m for m in self.modules() if isinstance(m, BatchNormLeakyReLU)])

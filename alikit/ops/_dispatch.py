@@ -72,15 +72,15 @@ def noted(note: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> Iter
     Yields whether that is so: not within another such block, on whichever thread.
     """
     global _CPU
-    if not _noting.acquire(blocking=False):
-        yield False
-        return
-    before, _CPU = _CPU, _Noted(_CPU, note)
+    before = None
     try:
-        yield True
+        if _noting.acquire(blocking=False):
+            before, _CPU = _CPU, _Noted(_CPU, note)
+        yield before is not None
     finally:
-        _CPU = before
-        _noting.release()
+        if before is not None:
+            _CPU = before
+            _noting.release()
 
 
 def kernel(name: str, x: Any) -> Callable[..., Any]:

@@ -20,7 +20,7 @@ import re
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from itertools import combinations, count
+from itertools import combinations
 from keyword import iskeyword
 from typing import Any, NamedTuple
 
@@ -88,6 +88,8 @@ def _same(a: Any, b: Any) -> bool:
 
 #: names of results
 _RESULT = re.compile(r"r\d+(_\d+)?")
+#: names that the text uses itself
+_TAKEN = {"ndarray", "program", "slice"}
 
 
 class _Call(NamedTuple):
@@ -209,10 +211,9 @@ class _Notes:
 
     def _record(self, value: Any) -> str:
         texts = [self._text(part) for part in value]
-        whole = texts[0].removesuffix("[0]") if texts else ""
-        if self.records.get(whole) == (type(value), len(value)) and texts == [
-            f"{whole}[{i}]" for i in range(len(texts))
-        ]:
+        whole = texts[0].removesuffix("[0]") if texts else ""  # of which these may be all parts
+        parts_of_whole = [f"{whole}[{i}]" for i in range(len(texts))]
+        if self.records.get(whole) == (type(value), len(value)) and texts == parts_of_whole:
             return whole
         parts = ", ".join(texts)
         if type(value) is list:
@@ -228,7 +229,7 @@ class _Notes:
         here = _place(array, "")
         for there in self._places(array):
             if there.whole and there.start <= here.start and here.stop <= there.stop:
-                if here.whole and here[1:] == there[1:]:
+                if here.whole and here[1:] == there[1:]:  # all of it, as other rows of numbers
                     return f"{there.text}.reshape({array.shape})"
                 offset = array.__array_interface__["data"][0] - there.start
                 return f"ndarray({array.shape}, {self._text(array.dtype)}, {there.text}, {offset}, {array.strides})"
@@ -237,12 +238,14 @@ class _Notes:
     def _constant(self, value: Any, name: str) -> str:
         """What stands for a value that neither inputs nor calls have brought."""
         name = re.sub(r"\W", "_", name)
-        if not name.isidentifier() or iskeyword(name) or name in ("ndarray", "program") or _RESULT.fullmatch(name):
+        if not name.isidentifier() or iskeyword(name) or name in _TAKEN or _RESULT.fullmatch(name):
             name = f"_{name}"
-        for numbered in (f"{name}{number or ''}" for number in count()):
-            if numbered not in self.inputs and _same(self.constants.setdefault(numbered, value), value):
-                return numbered
-        raise AssertionError("count has no end")
+        free, number = name, 0
+        while free in self.inputs or not _same(self.constants.get(free, value), value):  # another's
+            number += 1
+            free = f"{name}{number}"
+        self.constants[free] = value
+        return free
 
 
 def _is_plain(value: Any) -> bool:

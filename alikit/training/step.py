@@ -82,11 +82,11 @@ class Trainer:
         """One update on a Batch, or on images alone; `number` counts steps from 0, its random numbers follow from it.
 
         Returns the record that the game makes of a step. DivergedError naming step (from 1, as in the logs) and tensor
-        where a loss or a gradient is not finite; the model is then lost.
+        where a loss or a gradient is not finite; the model is then lost, as it is where a step is interrupted halfway.
         """
         number = int(number)  # a NumPy integer would be taken for a device's clock
         batch = batch if isinstance(batch, Batch) else Batch(batch)
-        if self.replay.fits(self, batch):
+        if self.replay.fits(self, batch, number):
             figures, squares = self.replay.compute(self, batch, number)
         else:
             figures, squares = self.compute(batch, self.how(number))

@@ -33,8 +33,9 @@ def keep_mask(dropout: Dropout, size: int) -> np.ndarray:
     are remembered, a byte an element, until another step asks.
     """
     dropout = dropout._replace(counters=dropout.counters.read())
-    if dropout not in _masks or len(_masks[dropout]) < size:
-        if any(known.counters[:2] != dropout.counters[:2] for known in _masks):
+    mask = _masks.get(dropout)
+    if mask is None or len(mask) < size:
+        if any(known.counters[:2] != dropout.counters[:2] for known in [*_masks]):  # other threads add theirs
             _masks.clear()
         threshold = np.uint16(min(round(dropout.rate * 65536), 65535))
         mask = np.empty(size, bool)
@@ -46,5 +47,4 @@ def keep_mask(dropout: Dropout, size: int) -> np.ndarray:
 
         split(share, size, work=10 * size, align=16)
         _masks[dropout] = mask
-    mask = _masks[dropout]
     return mask if len(mask) == size else mask[:size]

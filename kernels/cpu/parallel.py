@@ -23,7 +23,17 @@ from queue import SimpleQueue
 
 import numpy as np
 
-_local = threading.local()
+_local = threading.local()  # scratch memory
+
+
+class _Own(threading.local):
+    """What a thread has left to the last worker of the pool, and not waited for."""
+
+    def __init__(self) -> None:
+        self.left: list[_Left] = []
+
+
+_own = _Own()
 
 
 class _Left:
@@ -55,14 +65,10 @@ class _Left:
 
 
 class _Pool:
-    """Worker threads that wait on a queue each; the calling thread takes the first share itself.
-
-    left   to the last worker, and not waited for
-    """
+    """Worker threads that wait on a queue each; the calling thread takes the first share itself."""
 
     def __init__(self, threads: int):
         self.threads = threads
-        self.left: list[_Left] = []
         self.queues: list[SimpleQueue] = [SimpleQueue() for _ in range(threads - 1)]
         for queue in self.queues:
             threading.Thread(target=self._serve, args=(queue,), daemon=True).start()
@@ -76,21 +82,12 @@ class _Pool:
     def close(self) -> None:
         for queue in self.queues:
             queue.put(None)  # behind all that was left
-        self.settle()
+        settle()
 
     def leave(self, job: Callable[[], object]) -> None:
         left = _Left(job)
         self.queues[-1].put(left)
-        self.left.append(left)
-
-    def settle(self) -> None:
-        for left in reversed(self.left):
-            left()  # the worker began with the first: what it has not come to is done here
-        errors = []
-        while self.left:
-            errors.append(self.left[0].wait())
-            self.left.pop(0)
-        _raise_first(errors)
+        _own.left.append(left)
 
     def run(self, fn: Callable[[int, int, int], object], bounds: list[int]) -> None:
         done: SimpleQueue = SimpleQueue()
@@ -159,9 +156,9 @@ def split(fn: Callable[[int, int, int], object], count: int, *, work: float = fl
     While a thread has something left to it (`later`), the others share what is small; for what is large it is waited
     for. Which it is follows from sizes alone, never from how far that thread is.
     """
-    if _pool.left and work >= LARGE:
-        _pool.settle()
-    free = _pool.threads - (1 if _pool.left else 0)
+    if _own.left and work >= LARGE:
+        settle()
+    free = _pool.threads - (1 if _own.left else 0)
     units = count // align
     parts = 1 if work < SMALL else min(free, max(1, units))
     if parts == 1:
@@ -186,9 +183,15 @@ def later(job: Callable[[], object], *, work: float) -> None:
 
 
 def settle() -> None:
-    """Does what was left to other threads and not begun there, and waits for the rest."""
-    if _pool.left:
-        _pool.settle()
+    """Does what this thread left to another and was not begun there, waits for the rest, and raises its errors."""
+    jobs = _own.left
+    for job in reversed(jobs):
+        job()  # the worker began with the first: what it has not come to is done here
+    errors = []
+    while jobs:
+        errors.append(jobs[0].wait())
+        jobs.pop(0)
+    _raise_first(errors)
 
 
 #: Work in one thread that is worth waking another for. Measured: a core does some 5 million a millisecond.

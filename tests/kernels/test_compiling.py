@@ -47,6 +47,15 @@ def test_code_of_other_files_is_not_taken(folder: Path, monkeypatch: pytest.Monk
     assert used(np.float32) == (0, 1)
 
 
+def test_code_for_other_vectors_is_kept_beside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numba may have been told to compile for a processor that has neither's."""
+    used(np.float32)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(compiling, "BYTES", 1024)
+        assert [used(np.float32), used(np.float32)] == [(0, 1), (1, 0)]
+    assert used(np.float32) == (1, 0)
+
+
 def test_without_a_folder_every_process_compiles_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise RuntimeError("cannot cache function: no locator available")

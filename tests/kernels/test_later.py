@@ -172,7 +172,7 @@ def test_a_walk_that_fails_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch
     x = Tensor(np.ones(3), requires_grad=True)
     with pytest.raises(ZeroDivisionError):
         grad([ops.sum(Fails()(x))], [[x]])
-    assert not parallel._pool.left
+    assert not parallel._own.left
 
 
 def test_a_walk_that_others_follow_does_not_wait(monkeypatch: pytest.MonkeyPatch, stream: Callable) -> None:
@@ -186,10 +186,10 @@ def test_a_walk_that_others_follow_does_not_wait(monkeypatch: pytest.MonkeyPatch
     y = ops.conv2d(made, v, partials=True)[0]
     ones = np.ones((4, 1, 1, 1), np.float32)
     (of_v,), (of_made,) = row_grad(y, [v], ones, [made], np.ones_like(y.data))
-    assert len(parallel._pool.left) == 1
+    assert len(parallel._own.left) == 1
     go.set()
     grad([made], [[w]], gys=[of_made])
-    assert not parallel._pool.left
+    assert not parallel._own.left
     wanted = np.ones((4, 4)) @ made.data.reshape(4, 4)
     np.testing.assert_allclose(of_v.reshape(4, 4), wanted, rtol=1e-4, atol=1e-5)
 
@@ -201,7 +201,30 @@ def test_wrong_upstream_gradients_are_found_before_any_walk(monkeypatch: pytest.
     y = ops.conv2d(x, w, partials=True)[0]
     with pytest.raises(ValueError, match="upstream gradient has shape"):
         grad([y, y], [[w], [w]], gys=[np.ones_like(y.data), np.ones(3)])
-    assert not parallel._pool.left
+    assert not parallel._own.left
+
+
+def test_what_a_thread_leaves_is_its_own() -> None:
+    """Whoever else settles neither waits for it nor hears of its errors."""
+    set_threads(2)
+    left, go, heard = threading.Event(), threading.Event(), []
+
+    def work() -> None:
+        later(lambda: (go.wait(10), 1 / 0), work=parallel.SMALL)
+        left.set()
+        go.wait(10)
+        with pytest.raises(ZeroDivisionError):
+            settle()
+        heard.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert left.wait(10)
+    settle()
+    assert not go.is_set()
+    go.set()
+    thread.join()
+    assert heard
 
 
 def test_what_is_done_is_forgotten() -> None:

@@ -34,7 +34,6 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def traced(fn: Callable[[np.ndarray], Any], x: np.ndarray, names: dict[str, np.ndarray] | None = None) -> Program:
-    """Of fn(x)."""
     _, program = trace(lambda: fn(x), {"x": x}, names or {})
     assert program is not None
     return program
@@ -226,8 +225,7 @@ def test_numbers_without_a_source_are_constants(number: Any, x: np.ndarray, fake
     fake(normal=lambda x, number: (x, number))
     program = traced(lambda x: kernel("normal", x)(x, number), x)
     again = program.run(x)[1]
-    assert again == number
-    assert type(again) is type(number)
+    assert (again, type(again)) == (number, type(number))
 
 
 @pytest.mark.parametrize("name", ["x", "r0_0", "r1", "conv2d", "class", "ndarray", "program", "0.weight", "a b", ""])
@@ -240,6 +238,13 @@ def test_names_meet_no_others(name: str, x: np.ndarray) -> None:
 
     weight = W + 1
     np.testing.assert_array_equal(traced(fn, x, {name: weight}).run(x + 1), fn(x + 1))
+
+
+def test_a_weight_may_be_called_like_what_the_text_uses(x: np.ndarray) -> None:
+    def fn(x: np.ndarray) -> Any:
+        return kernel("conv2d_backward", x)(x, x[:, :, :, :2].copy(), W, rows=slice(1, None))[0]
+
+    np.testing.assert_array_equal(traced(fn, x, {"slice": W}).run(x), fn(x))
 
 
 def test_a_constant_beside_an_input_in_its_memory(stream) -> None:

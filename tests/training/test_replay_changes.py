@@ -5,16 +5,20 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from alikit.kernels.cpu import parallel
 from alikit.ops import _dispatch
 from alikit.optim import EMA
 from alikit.training import average, replay, state
 from alikit.training.adversarial import AliRules
+from alikit.training.config import Config
+from alikit.training.games import Batch
 from alikit.training.step import Trainer
-from tests.training.replaying import MIXTURE, Anchored, assert_same, batch_for, both, program, step_alike
+from tests.training.replaying import IMAGES, MIXTURE, Anchored, assert_same, batch_for, both, program, step_alike
 
 
 def rebound(run: Trainer) -> None:
@@ -84,6 +88,11 @@ def other_rules(run: Trainer) -> None:
     run.rules = Anchored(run.model, np.ones((2, 1, 1, 2), np.float32))
 
 
+def played_otherwise(run: Trainer) -> None:
+    rules = run.rules
+    rules.play = lambda batch, how: AliRules.play(rules, Batch(batch.x[1:]), how)  # type: ignore
+
+
 def looked_at(run: Trainer) -> None:
     """With its averages, whose statistics are others."""
     run.reference = np.ones((4, 1, 1, 2), np.float32)
@@ -105,6 +114,7 @@ CHANGES = [
     dropped,
     reseeded,
     other_rules,
+    played_otherwise,
     looked_at,
 ]
 
@@ -130,6 +140,19 @@ def test_another_layer_is_heeded(stream) -> None:
             dropped(one, 0.2), dropped(other, 0.2)
         step_alike(one, other, batch_for(one, rng), number)
     assert_same(one, other)
+
+
+def test_rows_of_the_rules_are_heeded(stream) -> None:
+    (one, other), rng = both(MIXTURE), stream("batches")
+    for number in range(10):
+        if number % 5 == 0:
+            rows = batch_for(one, rng, 2).x
+            for run in (one, other):
+                run.rules = run.rules if number else Anchored(run.model, rows)
+                run.rules.rows = rows  # type: ignore[attr-defined]
+        step_alike(one, other, batch_for(one, rng), number)
+    assert_same(one, other)
+    assert program(one)
 
 
 def test_a_precision_that_there_is_not(stream) -> None:
@@ -191,14 +214,24 @@ def test_a_copy_has_no_programs(stream) -> None:
     for number in range(4):
         run.step(batch_for(run, rng), number)
     before = {name: array.tobytes() for name, array in run.model.state().items()}
-    assert not copy.deepcopy(run).replay.programs
-    copy.deepcopy(run).step(batch_for(run, rng), 4)
+    copied, given = copy.deepcopy(run), [batch_for(run, rng) for _ in range(5)]
+    assert not copied.replay.programs
+    for number, batch in enumerate(given):
+        copied.step(batch, 4 + number)
     assert before == {name: array.tobytes() for name, array in run.model.state().items()}
+    for number, batch in enumerate(given):
+        run.step(batch, 4 + number)
+    assert_same(run, copied)
+    assert program(copied)
 
 
-def test_trainers_on_several_threads(stream) -> None:
+@pytest.mark.parametrize("config", [MIXTURE, replace(MIXTURE, width=0.5), IMAGES], ids=["narrow", "wide", "dropout"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_trainers_on_several_threads(config: Config, threads: int, stream, request: pytest.FixtureRequest) -> None:
     """Their passes are traced one at a time, and afterwards kernels are themselves again."""
-    pairs, twin = [both(MIXTURE) for _ in range(3)], _dispatch._CPU
+    parallel.resize_pool(threads)
+    request.addfinalizer(lambda: parallel.resize_pool(1))
+    pairs, twin = [both(config) for _ in range(3)], _dispatch._CPU
     given = [batch_for(pairs[0][0], stream("batches")) for _ in range(12)]
     start = threading.Barrier(3)
 

@@ -1,7 +1,8 @@
 """Numba's decorator for the loops of this folder, and the folder on disk where their machine code is kept.
 
-Numba's own has two gaps. Processes that compile at the same moment may take each other's code for their own, for it
-knows no lock; and of the files that a loop is made of it looks at one for changes.
+Numba's own has three gaps. Processes that compile at the same moment may take each other's code for their own, for it
+knows no lock; of the files that a loop is made of it looks at one for changes; and it knows nothing of the vectors that
+ours are written for, which follow from the processor whatever processor Numba is told to compile for.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 
 from numba import njit
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+from .vectors import BYTES, REGISTERS
 
 try:
     from fcntl import LOCK_EX, flock
@@ -31,7 +34,8 @@ class Kept(FunctionCache):
 
     def __init__(self, function: Callable[..., Any]):
         super().__init__(function)
-        self._cache_file = IndexDataCacheFile(self.cache_path, self._impl.filename_base, STAMP)
+        name = f"{self._impl.filename_base}.{REGISTERS}x{BYTES}"  # processors beside each other in one folder
+        self._cache_file = IndexDataCacheFile(self.cache_path, name, STAMP)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         with self._alone() as alone:

@@ -14,9 +14,11 @@ from .plain import blocks
 
 def moments(x: np.ndarray) -> Iterable[tuple[int, np.ndarray, np.ndarray]]:
     width = x.shape[1]
-    found, part = np.zeros((5, width)), np.empty((3, width), x.dtype)
-    loops_norm.moments(x, max(1, BLOCK // width), part[:2], part[2], found[2:], found[0], found[1], *columns(0, width))
-    return [(len(x), found[0], found[1])]
+    found, of_blocks = np.zeros((2, width)), np.empty((3, width))
+    part, centre = np.empty((2, width), x.dtype), np.empty(width, x.dtype)
+    mean, m2 = found
+    loops_norm.moments(x, max(1, BLOCK // width), part, centre, of_blocks, mean, m2, *columns(0, width))
+    return [(len(x), mean, m2)]
 
 
 def norm_vectors(

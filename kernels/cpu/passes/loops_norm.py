@@ -81,10 +81,12 @@ def normalise(x, centre, scale, shift, slope, out, start, stop):
 @compiled
 def norm_channels(x, gamma, beta, eps, one, grown, slope, rows, part, sums, vectors, mean, out, start, stop):
     """A batch norm on some channels, from their moments on; part: (3, C) and sums: (5, C) to work with."""
-    moments(x, rows, part[:2], part[2], sums[2:], sums[0], sums[1], start, stop)
+    of_blocks, exact, m2 = sums[2:], sums[0], sums[1]
+    centre = var = part[2]  # one after the other
+    moments(x, rows, part[:2], centre, of_blocks, exact, m2, start, stop)
     for j in range(start, stop):
-        mean[j], part[2, j] = sums[0, j], sums[1, j] / x.shape[0]
-    norm_vectors(gamma, beta, part[2], eps, one, grown, vectors, start, stop)
+        mean[j], var[j] = exact[j], m2[j] / x.shape[0]
+    norm_vectors(gamma, beta, var, eps, one, grown, vectors, start, stop)
     normalise(x, mean, vectors[1], vectors[2], slope, out, start, stop)
 
 
