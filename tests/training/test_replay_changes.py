@@ -225,8 +225,11 @@ def test_a_copy_has_no_programs(stream) -> None:
     assert program(copied)
 
 
-@pytest.mark.parametrize("config", [MIXTURE, replace(MIXTURE, width=0.5), IMAGES], ids=["narrow", "wide", "dropout"])
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("config", "threads"),
+    [(MIXTURE, 1), (replace(MIXTURE, width=0.5), 2), (IMAGES, 1)],
+    ids=["narrow", "wide", "dropout"],
+)
 def test_trainers_on_several_threads(config: Config, threads: int, stream, request: pytest.FixtureRequest) -> None:
     """Their passes are traced one at a time, and afterwards kernels are themselves again."""
     parallel.resize_pool(threads)
