@@ -174,7 +174,7 @@ def later(job: Callable[[], object], *, work: float) -> None:
     """Leaves a job to another thread, if there is one and it is worth it, until `settle`, which does it if it has not
     been begun and raises its errors; so does a `split` that waits for it.
 
-    What the job reads must stay as it is until then.
+    What the job reads must stay as it is until then. It splits nothing: a worker would wait for itself.
     """
     if _pool.threads > 1 and work >= SMALL / 4:
         _pool.leave(job)
