@@ -14,7 +14,7 @@ DEAD_SIGMA = 0.95
 DEAD_VARIANCE = 0.05
 
 #: by the standard library: to load SciPy's takes longer than a short run
-_erfc = np.frompyfunc(math.erfc, 1, 1)
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
 def latent_health(mu: np.ndarray | None, sigma: np.ndarray | None, z: np.ndarray) -> dict[str, float]:
@@ -52,7 +52,7 @@ def latent_health(mu: np.ndarray | None, sigma: np.ndarray | None, z: np.ndarray
 def ks_to_normal(z: np.ndarray) -> np.ndarray:
     """z: (N, d) -> (d,) float64, the largest gap between each column's empirical distribution and that of N(0, 1)."""
     count = len(z)
-    expected = _erfc(np.sort(z, axis=0).astype(np.float64) / -math.sqrt(2)).astype(np.float64) / 2
+    expected = _erfc(np.sort(z, axis=0).astype(np.float64) / -math.sqrt(2)) / 2
     # at a value the empirical distribution jumps from steps[i] to steps[i + 1]
     steps = np.arange(count + 1)[:, None] / count
     return np.maximum(steps[1:] - expected, expected - steps[:-1]).max(axis=0)

@@ -63,7 +63,7 @@ def test_gradients_of_input_weight_and_bias(both: tuple, draw: Callable) -> None
         same(*(bias_activation_grad(gy, gy, LINEAR, bias_shape=shape)[1] for gy in both))
 
 
-@pytest.mark.parametrize("channels", [CHANNELS, 40], ids=["less than a vector", "several"])
+@pytest.mark.parametrize("channels", [CHANNELS, 50], ids=["less than a vector", "several"])
 def test_arrays_of_another_dtype_or_order(both: tuple, draw: Callable, channels: int) -> None:
     x, w = draw("x", ROWS, 1, 1, channels), draw("w", GROUPS * PIECES, 1, 1, channels)
     turned = np.ascontiguousarray(w.T).T

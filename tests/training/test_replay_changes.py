@@ -5,7 +5,6 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -225,11 +224,7 @@ def test_a_copy_has_no_programs(stream) -> None:
     assert program(copied)
 
 
-@pytest.mark.parametrize(
-    ("config", "threads"),
-    [(MIXTURE, 1), (replace(MIXTURE, width=0.5), 2), (IMAGES, 1)],
-    ids=["narrow", "wide", "dropout"],
-)
+@pytest.mark.parametrize(("config", "threads"), [(MIXTURE, 2), (IMAGES, 1)], ids=["points", "dropout"])
 def test_trainers_on_several_threads(config: Config, threads: int, stream, request: pytest.FixtureRequest) -> None:
     """Their passes are traced one at a time, and afterwards kernels are themselves again."""
     parallel.resize_pool(threads)
