@@ -34,12 +34,10 @@ class Figure:
         self.draw.text((x * _FINE, y * _FINE), text, colour, self._font, anchor)
 
     def blend(self, left: int, top: int, colours: np.ndarray, alpha: np.ndarray) -> None:
-        """Lays colours: (h, w, 3) with alpha: (h, w) in [0, 1] over the subpixels from (left, top) on."""
+        """Lays colours: (h, w, 3) uint8 with alpha: (h, w) uint8, of 255, over the subpixels from (left, top) on."""
         from PIL import Image
 
-        layer = Image.fromarray(np.rint(colours).astype(np.uint8))
-        mask = Image.fromarray(np.rint(alpha * 255).astype(np.uint8))
-        self._image.paste(layer, (left, top), mask)
+        self._image.paste(Image.fromarray(colours), (left, top), Image.fromarray(alpha))
 
     def to_array(self) -> np.ndarray:
         """-> (height, width, 3) uint8."""
@@ -93,11 +91,14 @@ class Axes:
         width, height = right - left, bottom - top
         seen = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         place = (y[seen] * width + x[seen]).astype(np.int64)
-        count = np.bincount(place, minlength=width * height)
-        inks = np.repeat(colours, len(dot), axis=0)[seen].astype(np.float64)
-        total = np.stack([np.bincount(place, ink, width * height) for ink in inks.T], axis=-1)
-        mixed = (total / np.maximum(count, 1)[:, None]).reshape(height, width, 3)
-        self.figure.blend(left, top, mixed, (1 - (1 - opacity) ** count).reshape(height, width))
+        counts = np.bincount(place, minlength=width * height)
+        inked = np.flatnonzero(counts)  # of many subpixels a few
+        count, inks = counts[inked], np.repeat(colours, len(dot), axis=0)[seen].astype(np.float64)
+        mixed, alpha = np.zeros((height * width, 3), np.uint8), np.zeros(height * width, np.uint8)
+        for channel, ink in enumerate(inks.T):
+            mixed[inked, channel] = np.rint(np.bincount(place, ink, width * height)[inked] / count)
+        alpha[inked] = np.rint((1 - (1 - opacity) ** count) * 255)
+        self.figure.blend(left, top, mixed.reshape(height, width, 3), alpha.reshape(height, width))
 
     def legend(self, entries: Sequence[tuple[str, Colour]]) -> None:
         """Names with a short line of their colour each, below one another in the upper left corner."""

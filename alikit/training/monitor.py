@@ -79,7 +79,7 @@ class Monitor:
     def _look_at_points(self, step: int, means: np.ndarray) -> dict[str, float]:
         model = self.trainer.model
         prior = _on_host(model.prior(4 * POINTS, self.how).data)
-        generated = decode(model, prior, self.how).reshape(-1, 2)
+        generated = decode(model, prior, self.how, chunk=POINTS).reshape(-1, 2)
         coverage = {f"coverage_{k}": v for k, v in mixture_coverage(generated, means, self.std).items()}
         if not model.encodes:
             images.save_png(picture_path(self.run, "samples", step), plots.points_figure(generated[:POINTS]))
