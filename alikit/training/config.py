@@ -144,8 +144,6 @@ def resolve(dataset: str, overrides: dict[str, Any], demo: bool = False) -> Conf
     _check(config)
     if config.game in ON_DECODER and config.decoder is None:
         raise UsageError(f"--model {config.game}: name the run whose decoder it takes by --decoder RUN")
-    if config.game not in ON_DECODER and config.decoder is not None:
-        raise UsageError(f"--decoder: goes with --model {' or '.join(ON_DECODER)}, not with {config.game}")
     return config
 
 
@@ -158,6 +156,8 @@ def _check(config: Config) -> None:
         raise UsageError(f"--reconstruction: a term of ALI's loss, not of {config.game}'s")
     if config.instance_noise and config.game not in ADVERSARIAL:
         raise UsageError(f"--instance-noise: on the images that D sees; {config.game} has no D")
+    if config.game not in ON_DECODER and config.decoder is not None:
+        raise UsageError(f"--decoder: goes with --model {' or '.join(ON_DECODER)}, not with {config.game}")
     _check_labels(config)
     if config.ema is not None and not 0 < config.ema <= 1:
         raise UsageError(f"--ema: a rate in (0, 1] is wanted, not {config.ema}")

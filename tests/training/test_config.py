@@ -186,6 +186,7 @@ def test_values_that_no_option_could_have_put_there(field: str, value: object, w
         ("svhn", {"labelled_batch": 5}, "--labelled-batch: goes with --labels"),
         ("svhn", {"game": "gan", "reconstruction": 1.0}, "--reconstruction: a term of ALI's loss"),
         ("svhn", {"game": "vae", "instance_noise": 0.1}, "--instance-noise: .* vae has no D"),
+        ("mixture", {"game": "gan", "decoder": "run"}, "--decoder: goes with --model inverse or posthoc, not with gan"),
     ],
 )
 def test_values_that_no_options_could_have_put_there_together(dataset: str, values: dict, wanted: str) -> None:
