@@ -1,5 +1,6 @@
 """Adam over one flat buffer against a loop anybody can read, and the moving average of weights."""
 
+import copy
 import math
 
 import numpy as np
@@ -197,6 +198,21 @@ def test_a_step_moves_masters_and_copies(stream) -> None:
     np.testing.assert_allclose(adam.flat.data, other.flat.data, rtol=1e-6)
     assert_rounded(parameters, adam.flat)
     assert not np.array_equal(parameters[2][1].data, before)
+
+
+def test_a_copied_optimiser_moves_its_own_parameters(stream) -> None:
+    """As the other one moves its."""
+    parameters = weights(stream("p"))
+    adam = Adam(parameters, AdamSettings(lr=0.01), np.float16)
+    grads = [stream("g").standard_normal(p.shape).astype(np.float32) for p in adam.parameters]
+    adam.step(grads)
+    copied, its_own = copy.deepcopy((adam, parameters))
+    before = adam.flat.data.copy()
+    copied.step(grads)
+    np.testing.assert_array_equal(adam.flat.data, before)
+    adam.step(grads)
+    np.testing.assert_array_equal(copied.flat.data, adam.flat.data)
+    assert_rounded(its_own, copied.flat)
 
 
 def test_the_average_of_masters_stands_in_for_the_copies(stream) -> None:
